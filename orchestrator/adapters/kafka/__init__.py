@@ -1,0 +1,1 @@
+"""Kafka: consuming on FastStream, publishing on aiokafka, and a broker inside the process for evaluation."""

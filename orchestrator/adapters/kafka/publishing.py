@@ -1,0 +1,112 @@
+"""Publishing in bulk: one record batch per partition instead of one future per message.
+
+aiokafka's `send` costs about 25 us of event loop per message, FastStream's `publish_batch` ignores keys (decision
+0003). Here messages are sorted into batches by the standard partitioner, so order per key is kept, and the producer is
+idempotent with `acks=all`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import lru_cache
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+
+from orchestrator.errors import BrokerUnavailable
+from schemas.envelope import Message
+
+MAX_MESSAGE_BYTES = 16 << 20
+BATCH_BYTES = 512 << 10
+_partitioner = DefaultPartitioner()
+
+
+@lru_cache(maxsize=65536)
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a key as every Kafka client computes it (murmur2). Cached: it is pure Python."""
+    chosen: int = _partitioner(key, range(partitions), range(partitions))
+    return chosen
+
+
+class KafkaPublisher:
+    """`ports.Publisher` on one idempotent producer, which is made anew after a failure (aiokafka issue 1017)."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Publish all, in order per key; returns when the broker has confirmed all. Raises BrokerUnavailable."""
+        try:
+            producer = await self._started()
+            await self._send(producer, messages)
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self.close()
+            raise BrokerUnavailable(
+                f"Kafka at {self._bootstrap} did not confirm {len(messages)} messages: {type(error).__name__}"
+            ) from error
+
+    async def _send(self, producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+        by_topic: dict[str, dict[int, list[Message]]] = {}
+        for topic in {message.topic for message in messages}:
+            by_topic[topic] = {partition: [] for partition in sorted(await producer.partitions_for(topic))}
+        for message in messages:
+            partitions = by_topic[message.topic]
+            partitions[partition_of(message.key, len(partitions))].append(message)
+        confirmations = await asyncio.gather(
+            *(
+                self._send_partition(producer, topic, partition, queued)
+                for topic, partitions in by_topic.items()
+                for partition, queued in partitions.items()
+                if queued
+            )
+        )
+        for futures in confirmations:
+            for future in futures:
+                await future
+
+    async def _send_partition(
+        self, producer: AIOKafkaProducer, topic: str, partition: int, messages: list[Message]
+    ) -> list["asyncio.Future[object]"]:
+        sent = []
+        batch = producer.create_batch()
+        for message in messages:
+            headers = list(message.headers)
+            if batch.append(key=message.key, value=message.value, timestamp=None, headers=headers) is None:
+                sent.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                if batch.append(key=message.key, value=message.value, timestamp=None, headers=headers) is None:
+                    raise BrokerUnavailable(
+                        f"a message of {len(message.value)} bytes for {topic} is over {MAX_MESSAGE_BYTES} bytes"
+                    )
+        sent.append(await producer.send_batch(batch, topic, partition=partition))
+        return sent
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap,
+                    enable_idempotence=True,
+                    acks="all",
+                    max_batch_size=BATCH_BYTES,
+                    max_request_size=MAX_MESSAGE_BYTES,
+                    request_timeout_ms=20_000,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def close(self) -> None:
+        """Stop the producer; what was not confirmed stays in the outbox."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                await asyncio.wait_for(producer.stop(), 10)
+            except (KafkaError, OSError, TimeoutError):
+                return  # it is gone either way

@@ -1,0 +1,208 @@
+"""The resolver's transaction, in bulk: a handful of statements for a batch of any size."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.outbox import save_segment
+from orchestrator.adapters.sql.records import desired, person_record, read_account, read_person
+from orchestrator.adapters.sql.tables import account, inbox, person, quarantined, timer
+from orchestrator.domain.account import Account
+from orchestrator.domain.person import Person
+from orchestrator.ports import ResolveChanges, Timer
+
+SAFETY_NET = timedelta(minutes=15)
+"""A command that did not arrive by then is issued again. Far longer than any healthy backlog."""
+
+LONGEST_KEY = 1000
+
+_INSERT_INBOX = sa.insert(inbox)
+_INSERT_PERSON = sa.insert(person)
+_UPDATE_PERSON = (
+    sa.update(person)
+    .where(person.c.id == sa.bindparam("b_id"))
+    .values({name: sa.bindparam(name) for name in ("record", "status", "manager_id", "email", "updated_at")})
+)
+_INSERT_ACCOUNT = sa.insert(account)
+_DESIRED = ("revision", "state", "desired", "since", "event_id", "correlation_id", "policy", "attention_at")
+_UPDATE_ACCOUNT = (
+    sa.update(account)
+    .where(account.c.person_id == sa.bindparam("b_person_id"), account.c.app == sa.bindparam("b_app"))
+    .values({name: sa.bindparam(name) for name in _DESIRED})
+)
+_DELETE_TIMER = sa.delete(timer).where(
+    timer.c.person_id == sa.bindparam("b_person_id"),
+    timer.c.kind == sa.bindparam("b_kind"),
+    timer.c.due == sa.bindparam("b_due"),
+    timer.c.fired_at.is_(None),
+)
+
+
+class SqlResolveStore:
+    """`ports.ResolveStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        among = database.among
+        self.seen = sa.select(inbox.c.key).where(among(inbox.c.key))
+        self.emails = sa.select(person.c.email, person.c.id).where(among(person.c.email)).order_by(person.c.id)
+        self.persons = (
+            sa.select(person.c.id, person.c.record).where(among(person.c.id)).order_by(person.c.id).with_for_update()
+        )
+        self.accounts = sa.select(
+            *(account.c[name] for name in ("person_id", "app", *_DESIRED) if name != "attention_at")
+        ).where(among(account.c.person_id))
+        self.timers = sa.select(timer).where(among(timer.c.person_id), timer.c.fired_at.is_(None))
+        self.managers = sa.select(person.c.id, person.c.manager_id).where(among(person.c.id))
+        insert_timer = database.insert(timer)
+        # One that fired before its time, by a clock that was ahead, is still to come.
+        self.insert_timer = insert_timer.on_conflict_do_update(
+            index_elements=["person_id", "kind", "due"],
+            set_={
+                "event_id": insert_timer.excluded.event_id,
+                "rule": insert_timer.excluded.rule,
+                "fired_at": None,
+            },
+        )
+        self.insert_quarantined = database.insert(quarantined).on_conflict_do_nothing()
+        self.values = database.values
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["SqlResolveTransaction"]:
+        """One transaction; see `ports.ResolveStore`."""
+        async with self._database.write() as connection:
+            yield SqlResolveTransaction(connection, self)
+
+
+class SqlResolveTransaction:
+    """`ports.ResolveTransaction`."""
+
+    def __init__(self, connection: AsyncConnection, statements: SqlResolveStore) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._known: set[str] = set()
+        self._known_accounts: set[tuple[str, str]] = set()
+
+    async def seen(self, keys: Sequence[str]) -> set[str]:
+        """Which of these events are in the inbox already."""
+        stored = {_inbox_key(key): key for key in keys}
+        rows = await self._connection.execute(self._statements.seen, self._statements.values(list(stored)))
+        return {stored[key] for key in rows.scalars()}
+
+    async def correlate_emails(self, emails: Sequence[str]) -> Mapping[str, list[str]]:
+        """The persons that hold each of these e-mail addresses (lower case)."""
+        found: dict[str, list[str]] = {}
+        for row in await self._connection.execute(self._statements.emails, self._statements.values(emails)):
+            found.setdefault(row.email, []).append(row.id)
+        return found
+
+    async def load(
+        self, person_ids: Sequence[str]
+    ) -> tuple[dict[str, Person], dict[str, dict[str, Account]], dict[str, list[Timer]]]:
+        """Lock and load persons, their accounts by application, and their open timers."""
+        ids = self._statements.values(sorted(person_ids))
+        rows = await self._connection.execute(self._statements.persons, ids)
+        persons = {row.id: read_person(row.id, row.record) for row in rows}
+        self._known |= set(persons)
+        accounts: dict[str, dict[str, Account]] = {}
+        timers: dict[str, list[Timer]] = {}
+        if persons:  # accounts and timers are never without their person
+            for found in (await self._connection.execute(self._statements.accounts, ids)).mappings():
+                accounts.setdefault(found["person_id"], {})[found["app"]] = read_account(found)
+                self._known_accounts.add((found["person_id"], found["app"]))
+            for row in await self._connection.execute(self._statements.timers, ids):
+                due = Timer(row.person_id, row.kind, row.due, row.event_id, row.rule)
+                timers.setdefault(row.person_id, []).append(due)
+        return persons, accounts, timers
+
+    async def managers(self, person_ids: Sequence[str]) -> Mapping[str, str | None]:
+        """The manager of each of these persons, as stored."""
+        rows = await self._connection.execute(self._statements.managers, self._statements.values(person_ids))
+        return {row.id: row.manager_id for row in rows}
+
+    async def save(self, changes: ResolveChanges, *, now: datetime) -> int | None:
+        """Write everything in bulk; returns the id of the outbox segment, if anything is to be published."""
+        execute = self._connection.execute
+        if changes.inbox:
+            await execute(
+                _INSERT_INBOX,
+                [{"key": _inbox_key(row.key), "outcome": row.outcome, "received_at": now} for row in changes.inbox],
+            )
+        await self._save_persons(changes.persons, now)
+        await self._save_accounts(changes.accounts, now)
+        if changes.timers_cancelled:
+            await execute(
+                _DELETE_TIMER,
+                [{"b_person_id": t.person_id, "b_kind": t.kind, "b_due": t.due} for t in changes.timers_cancelled],
+            )
+        if changes.timers_set:
+            await execute(
+                self._statements.insert_timer,
+                [
+                    {"person_id": t.person_id, "kind": t.kind, "due": t.due, "event_id": t.event_id, "rule": t.rule}
+                    for t in changes.timers_set
+                ],
+            )
+        if changes.quarantined:
+            await execute(
+                self._statements.insert_quarantined,
+                [{name: getattr(q, name) for name in q.__slots__} for q in changes.quarantined],
+            )
+        return await save_segment(self._connection, changes.outbox, now)
+
+    async def _save_persons(self, persons: Sequence[Person], now: datetime) -> None:
+        rows = [
+            {
+                "id": one.id,
+                "b_id": one.id,
+                "record": person_record(one),
+                "status": one.decision.status if one.decision else "unknown",
+                **_current(one),
+                "updated_at": now,
+            }
+            for one in sorted(persons, key=lambda one: one.id)
+        ]
+        if new := [row for row in rows if row["id"] not in self._known]:
+            await self._connection.execute(_INSERT_PERSON, [{k: v for k, v in r.items() if k != "b_id"} for r in new])
+        if known := [row for row in rows if row["id"] in self._known]:
+            await self._connection.execute(_UPDATE_PERSON, [{k: v for k, v in r.items() if k != "id"} for r in known])
+
+    async def _save_accounts(self, accounts: Sequence[Account], now: datetime) -> None:
+        new, known = [], []
+        for one in sorted(accounts, key=lambda one: (one.person_id, one.app)):
+            row = {
+                "revision": one.revision,
+                "state": one.state,
+                "desired": desired(one),
+                "since": one.since,
+                "event_id": one.event_id,
+                "correlation_id": one.correlation_id,
+                "policy": one.policy,
+                "attention_at": now + SAFETY_NET,
+            }
+            if (one.person_id, one.app) in self._known_accounts:
+                known.append({"b_person_id": one.person_id, "b_app": one.app, **row})
+            else:
+                new.append({"person_id": one.person_id, "app": one.app, **row})
+        if new:
+            await self._connection.execute(_INSERT_ACCOUNT, new)
+        if known:
+            await self._connection.execute(_UPDATE_ACCOUNT, known)
+
+
+def _inbox_key(key: str) -> str:
+    """An event's key as it is indexed: PostgreSQL takes 2,704 bytes, an event's id may have any length."""
+    whole = key.encode()
+    return key if len(whole) <= LONGEST_KEY else hashlib.sha256(whole).hexdigest()
+
+
+def _current(one: Person) -> dict[str, str | None]:
+    """The columns that queries need beside the record."""
+    attributes = one.history.at(one.decision.at) if one.decision else {}
+    email = attributes.get("email")
+    return {"manager_id": attributes.get("manager_id"), "email": email.lower() if email else None}

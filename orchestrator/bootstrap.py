@@ -1,0 +1,213 @@
+"""Wires adapters to flows: the only module that knows both.
+
+`Runtime` is what the roles of one process share. A role subscribes when it is made, starts before the first record
+comes and stops while the broker still runs.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.kafka.consuming import Consumers, Records
+from orchestrator.adapters.kafka.embedded import BoundedPublisher, EmbeddedBroker, Unread, weight_of
+from orchestrator.adapters.kafka.publishing import KafkaPublisher
+from orchestrator.adapters.scim_http import HttpScimTransport
+from orchestrator.adapters.sql.converging import SqlConvergeStore
+from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.migrate import check_migrated, migrate
+from orchestrator.adapters.sql.outbox import SqlOutbox
+from orchestrator.adapters.sql.resolving import SqlResolveStore
+from orchestrator.adapters.sql.sweeping import SqlAttentionStore, SqlTimerStore
+from orchestrator.config import Config
+from orchestrator.domain.retry import Backoff
+from orchestrator.errors import UserError
+from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.expire import ExpireFlow
+from orchestrator.flows.lane import Lanes
+from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.flows.relay import RelayFlow
+from orchestrator.flows.resolve import ResolveFlow
+from orchestrator.ports import Clock, Publisher
+from schemas.topics import QUARANTINE
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A running part of the system: `start` before the first record, `stop` before the broker stops.
+
+    `failed` is done when the role found a defect and cannot go on.
+    """
+
+    name: str
+    start: Callable[[], Awaitable[None]]
+    stop: Callable[[], Awaitable[None]]
+    failed: "tuple[asyncio.Future[BaseException], ...]" = ()
+
+
+@dataclass
+class Runtime:
+    """What the roles of one process share. `open_runtime` makes and ends it."""
+
+    config: Config
+    clock: Clock
+    database: Database
+    publisher: Publisher
+    outbox: OutboxPublisher
+    consumers: Consumers
+    unread: Unread | None = None
+    """What the embedded broker holds unread; None on a real broker."""
+    transports: list[HttpScimTransport] = field(default_factory=list)
+
+    def resolve_flow(self) -> ResolveFlow:
+        """The resolver's flow, with a writer of its own."""
+        writer = AuditWriter("resolver", self.clock.now())
+        return ResolveFlow(SqlResolveStore(self.database), self.outbox, writer, self.config.policy(), self.clock)
+
+    def expire_flow(self) -> tuple[ExpireFlow, SqlTimerStore]:
+        """The scheduler's flow, and the store that knows what is due next."""
+        store = SqlTimerStore(self.database)
+        return ExpireFlow(store, self.outbox, AuditWriter("scheduler", self.clock.now()), self.clock), store
+
+    def relay_flow(self) -> RelayFlow:
+        """The relay's flow."""
+        return RelayFlow(
+            SqlAttentionStore(self.database), SqlOutbox(self.database), self.outbox, self.publisher, self.clock
+        )
+
+    def lanes(self, app: str) -> Lanes:
+        """The lanes of one connected application."""
+        settings = self.config.apps[app]
+        transport = HttpScimTransport(
+            str(settings.base_url),
+            token=settings.auth.token(app),
+            concurrency=settings.concurrency,
+            timeout=settings.timeout_seconds,
+        )
+        self.transports.append(transport)
+        return Lanes(
+            app,
+            transport=transport,
+            store=SqlConvergeStore(self.database),
+            outbox=self.outbox,
+            clock=self.clock,
+            concurrency=settings.concurrency,
+            backoff=Backoff(settings.retry.base_seconds, settings.retry.max_seconds),
+            attempts=settings.retry.attempts,
+            members_per_patch=settings.max_members_per_patch,
+        )
+
+
+@asynccontextmanager
+async def open_runtime(config: Config, *, clock: Clock | None = None) -> AsyncIterator[Runtime]:
+    """Everything the roles share, closed in the right order at the end.
+
+    On the embedded broker the database is migrated as well: there is nobody else to do it.
+    """
+    clock = clock or SystemClock()
+    database = Database(config.store.url)
+    embedded = EmbeddedBroker() if config.kafka.embedded else None
+    bootstrap = config.kafka.bootstrap
+    kafka_publisher: KafkaPublisher | None = None
+    runtime: Runtime | None = None
+    try:
+        if embedded is not None:
+            await asyncio.to_thread(embedded.start)
+            bootstrap = embedded.bootstrap
+            await migrate(database)
+        else:
+            await check_migrated(database)
+        kafka_publisher = KafkaPublisher(bootstrap)
+        unread = Unread() if embedded is not None else None
+        publisher: Publisher = kafka_publisher
+        if unread is not None:
+            publisher = BoundedPublisher(kafka_publisher, unread, lambda topic: topic != QUARANTINE)
+        outbox = OutboxPublisher(publisher, SqlOutbox(database))
+        consumers = Consumers(bootstrap, config.kafka, on_read=_count_reads(unread) if unread else None)
+        runtime = Runtime(config, clock, database, publisher, outbox, consumers, unread)
+        outbox.start()
+        yield runtime
+        await outbox.drain()
+    finally:
+        if runtime is not None:
+            await runtime.outbox.drain(0)
+            for transport in runtime.transports:
+                await transport.close()
+        if kafka_publisher is not None:
+            await kafka_publisher.close()
+        await database.close()
+        if embedded is not None:
+            embedded.stop()
+
+
+def _count_reads(unread: Unread) -> Callable[[Records], Awaitable[None]]:
+    async def on_read(records: Records) -> None:
+        sizes: dict[str, list[int]] = {}
+        for record in records:
+            sizes.setdefault(record.topic, []).append(weight_of(record.value))
+        for topic, weights in sizes.items():
+            await unread.read(topic, len(weights), sum(weights))
+
+    return on_read
+
+
+@asynccontextmanager
+async def running(runtime: Runtime, roles: Sequence[Role]) -> AsyncIterator["asyncio.Future[BaseException]"]:
+    """Run roles until the end of the block, which gets a future that is done when one of them found a defect."""
+    failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    def pass_on(future: "asyncio.Future[BaseException]") -> None:
+        if not future.cancelled() and not failed.done():
+            failed.set_result(future.result())
+
+    for future in (
+        runtime.consumers.failed,
+        runtime.outbox.failed,
+        *(future for role in roles for future in role.failed),
+    ):
+        future.add_done_callback(pass_on)
+    started: list[Role] = []
+    try:
+        for role in roles:
+            await role.start()
+            started.append(role)
+        await runtime.consumers.broker.start()
+        yield failed
+    finally:
+        await asyncio.gather(*(role.stop() for role in started))
+        await runtime.consumers.broker.stop()
+
+
+async def until_done_or(failed: "asyncio.Future[BaseException]", work: Coroutine[Any, Any, Any]) -> None:
+    """Run `work` to its end, or raise the defect that a role found meanwhile."""
+    task: asyncio.Future[Any] = asyncio.ensure_future(work)
+    waiting: set[asyncio.Future[Any]] = {task, failed}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            raise failed.result()
+    finally:
+        task.cancel()
+    await task
+
+
+@asynccontextmanager
+async def publisher(config: Config) -> AsyncIterator[Publisher]:
+    """A publisher for commands such as `jml events send`. Raises UserError on the embedded broker."""
+    if config.kafka.embedded:
+        raise UserError(
+            "the embedded broker lives inside `jml up` and `jml demo` only; set [kafka] bootstrap to send to a real one"
+        )
+    kafka = KafkaPublisher(config.kafka.bootstrap)
+    try:
+        yield kafka
+    finally:
+        with contextlib.suppress(TimeoutError):
+            await kafka.close()

@@ -1,0 +1,30 @@
+"""Options that many commands share, so that they are called and behave the same everywhere."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from orchestrator.config import Config, load_config
+
+T = TypeVar("T")
+
+DEFAULT_CONFIG = Path("jml.toml")
+
+ConfigPath = Annotated[
+    Path, typer.Option("--config", "-c", envvar="JML_CONFIG", help="The configuration file.", metavar="PATH")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+AppName = Annotated[str | None, typer.Option("--app", "-a", help="Only this application.", metavar="APP")]
+
+
+def load(path: Path) -> Config:
+    """The configuration. Raises ConfigError with every problem at once."""
+    return load_config(path)
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's asynchronous part; Ctrl-C cancels it and its clean-up runs."""
+    return asyncio.run(work)

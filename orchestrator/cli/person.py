@@ -1,0 +1,169 @@
+"""`jml person`: one person over all applications."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli import services
+from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
+from orchestrator.cli.output import moment, print_json, print_line, print_table, to_json
+from orchestrator.config import Config
+from orchestrator.domain.history import History
+from orchestrator.domain.lifecycle import spans, standing
+from orchestrator.errors import UserError
+from orchestrator.ports import AccountView, PersonView
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+
+@app.callback()
+def person() -> None:
+    """One person over all applications: what HR said, what should be, what is, and how it came to that.
+
+    Example: `jml person show 4711`
+    """
+
+
+@app.command()
+def show(
+    person_id: Annotated[str, typer.Argument(metavar="ID", help="The worker id, as HR states it.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Standing, engagements, attributes with since when, accounts, open timers, and the timeline.
+
+    An account whose applied revision is its desired one is done. The timeline is what the audit log says, in its
+    order; entries that the auditor has not written yet are missing at the end.
+
+    Example: `jml person show 4711 --json | jq '.accounts[] | {app, status, error}'`
+    """
+    loaded = load(config)
+    found = run_async(_person(loaded, person_id))
+    if found is None:
+        raise UserError(f"no event ever named the person {person_id!r}; ids are the HR system's worker ids")
+    shown = document(found, loaded.time.default_zone, services.now())
+    if as_json:
+        print_json(shown)
+    else:
+        _print(shown)
+
+
+async def _person(config: Config, person_id: str) -> PersonView | None:
+    async with services.operator_store(config) as store:
+        return await store.person(person_id)
+
+
+def document(found: PersonView, default_zone: str, now: datetime) -> dict[str, Any]:
+    """Everything as one JSON object."""
+    engaged = spans(found.person, default_zone, now)
+    at_present = standing(found.person, default_zone, now, engaged)
+    decision = found.person.decision
+    return {
+        "id": found.person.id,
+        "standing": {"status": at_present.status, "since": at_present.since, "kind": at_present.kind},
+        "decided": decision._asdict() if decision else None,
+        "engagements": [
+            {"id": one.id, "kind": one.kind, "start": one.start, "end": one.end, "ends_by": one.end_kind or None}
+            for one in engaged
+        ],
+        "attributes": attributes_since(found.person.history, now),
+        "accounts": [_account(one) for one in found.accounts],
+        "timers": [asdict(one) for one in found.timers],
+        "timeline": [asdict(one) for one in found.timeline],
+    }
+
+
+def attributes_since(history: History, now: datetime) -> dict[str, dict[str, Any]]:
+    """The attributes in force at `now`, each with the instant from which it has had its value without a break."""
+    attributes: dict[str, dict[str, Any]] = {}
+    for statement in history.statements:
+        if statement.effective > now:
+            break
+        for name, value in statement.values.items():
+            known = attributes.get(name)
+            if known is None or known["value"] != value:
+                attributes[name] = {"value": value, "since": statement.effective}
+    return dict(sorted(attributes.items()))
+
+
+def _account(view: AccountView) -> dict[str, Any]:
+    account, progress = view.account, view.progress
+    return {
+        "app": account.app,
+        "state": account.state,
+        "since": account.since,
+        "status": progress.status,
+        "desired_revision": account.revision,
+        "applied_revision": progress.applied_revision,
+        "remote_id": progress.remote_id,
+        "remote_active": progress.active,
+        "outcome_unknown": progress.intent is not None,
+        "groups": account.groups,
+        "attempts": progress.attempts,
+        "error_code": progress.error_code,
+        "error": progress.error,
+        "next_attempt": view.attention_at,
+        "event_id": account.event_id,
+        "correlation_id": account.correlation_id,
+        "policy": account.policy,
+    }
+
+
+def _print(shown: Mapping[str, Any]) -> None:
+    now = shown["standing"]
+    print_line(f"{shown['id']}: {now['status']} since {moment(now['since'])}, {now['kind']}")
+    print_table(
+        "Engagements",
+        ("id", "kind", "start", "end", "ends by"),
+        [
+            (one["id"], one["kind"], moment(one["start"]), moment(one["end"]), one["ends_by"])
+            for one in shown["engagements"]
+        ],
+    )
+    print_table(
+        "Attributes",
+        ("attribute", "value", "since"),
+        [(name, one["value"], moment(one["since"])) for name, one in shown["attributes"].items()],
+    )
+    print_table(
+        "Accounts",
+        ("application", "should be", "status", "desired#", "applied#", "remote id", "attempts#", "next look", "error"),
+        [
+            (
+                one["app"],
+                one["state"],
+                one["status"] + (", outcome unknown" if one["outcome_unknown"] else ""),
+                one["desired_revision"],
+                one["applied_revision"],
+                one["remote_id"],
+                one["attempts"],
+                moment(one["next_attempt"]),
+                f"{one['error_code']}: {one['error']}" if one["error_code"] else None,
+            )
+            for one in shown["accounts"]
+        ],
+    )
+    print_table(
+        "Open timers",
+        ("due", "kind", "because of", "rule"),
+        [(moment(one["due"]), one["kind"], one["event_id"], one["rule"]) for one in shown["timers"]],
+    )
+    print_table(
+        "Timeline",
+        ("position#", "at", "what", "application", "revision#", "details"),
+        [
+            (
+                one["position"],
+                moment(one["at"]),
+                one["kind"],
+                one["app"],
+                one["revision"],
+                to_json(one["details"]) if one["details"] else None,
+            )
+            for one in shown["timeline"]
+        ],
+        empty="nothing in the audit log yet",
+    )

@@ -1,0 +1,146 @@
+"""Where commands get what they need of the outside: store, broker, audit log, time.
+
+The one place in `cli` that may know `bootstrap` and the adapters, and it imports them only when they are asked for.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from getpass import getuser
+from os import environ, getuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.config import Config
+from orchestrator.errors import UserError
+from orchestrator.ports import OperatorStore, Publisher
+
+if TYPE_CHECKING:
+    from orchestrator.adapters.lag import PartitionLag
+    from orchestrator.adapters.sql.engine import Database
+    from orchestrator.adapters.topic_admin import Created, TopicState
+
+
+def now() -> datetime:
+    """The current instant."""
+    from orchestrator.adapters.clock import SystemClock
+
+    return SystemClock().now()
+
+
+def operator_name() -> str:
+    """Who acts: $JML_OPERATOR, or the login name."""
+    if name := environ.get("JML_OPERATOR"):
+        return name
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        return f"uid-{getuid()}"
+
+
+@asynccontextmanager
+async def database(config: Config) -> AsyncIterator["Database"]:
+    """The configured database, whatever is in it."""
+    from orchestrator.adapters.sql.engine import Database
+
+    opened = Database(config.store.url, pool_size=2)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@asynccontextmanager
+async def operator_store(config: Config) -> AsyncIterator[OperatorStore]:
+    """The store as operators see it. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.operating import SqlOperatorStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlOperatorStore(opened)
+
+
+async def check_database(opened: "Database") -> None:
+    """Raises UserError for a database that does not exist, or whose tables are not those of this version."""
+    from orchestrator.adapters.sql.migrate import check_migrated
+
+    if _missing_file(opened):  # SQLite would make an empty one
+        raise UserError(f"the database {opened.url.database} does not exist; create it with `jml db migrate`")
+    await check_migrated(opened)
+
+
+def _missing_file(opened: "Database") -> bool:
+    return opened.is_sqlite and not Path(opened.url.database or "").exists()
+
+
+async def migrate_database(opened: "Database") -> list[str]:
+    """Bring the tables to this version; returns the migrations that ran."""
+    from orchestrator.adapters.sql.migrate import migrate
+
+    return await migrate(opened)
+
+
+def publisher(config: Config) -> AbstractAsyncContextManager[Publisher]:
+    """Publishes to the configured broker."""
+    from orchestrator.bootstrap import publisher as open_publisher
+
+    real_broker(config)
+    return open_publisher(config)
+
+
+async def lag(config: Config) -> "list[PartitionLag]":
+    """How far every group is behind."""
+    from orchestrator.adapters.lag import measure
+    from schemas.groups import groups
+
+    return await measure(real_broker(config), groups(tuple(config.apps)), now())
+
+
+async def list_topics(config: Config) -> "list[TopicState]":
+    """Every topic, as it should be and as it is."""
+    from orchestrator.adapters import topic_admin
+    from schemas.topics import topics
+
+    real_broker(config)
+    return await topic_admin.list_topics(config.kafka, topics(tuple(config.apps)))
+
+
+async def create_topics(config: Config) -> "Created":
+    """Make and grow topics until they are as they should be."""
+    from orchestrator.adapters import topic_admin
+    from schemas.topics import topics
+
+    real_broker(config)
+    return await topic_admin.create_topics(config.kafka, topics(tuple(config.apps)))
+
+
+def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]]:
+    """Reads the audit log from a position on. Raises UserError where there is none."""
+    from orchestrator.adapters.audit_files import read_entries
+
+    folder = config.audit.dir
+    if not folder.is_dir():
+        raise UserError(
+            f"there is no audit log in {folder}; the auditor writes it, see [audit] dir in the configuration"
+        )
+    return lambda start: read_entries(folder, start)
+
+
+def real_broker(config: Config) -> str:
+    """The broker's address. The embedded one has none: it lives in the process of `jml up`, and dies with it."""
+    if config.kafka.embedded:
+        raise UserError(
+            "the embedded broker lives inside the process of `jml up` or `jml demo` and no other process can reach it; "
+            'set [kafka] bootstrap = "HOST:PORT" to use a Kafka broker'
+        )
+    return config.kafka.bootstrap
+
+
+def app_names(config: Config, chosen: str | None) -> Sequence[str]:
+    """The applications that a command speaks of: all, or the chosen one. Raises UserError for an unknown one."""
+    if chosen is None:
+        return tuple(config.apps)
+    if chosen not in config.apps:
+        known = ", ".join(sorted(config.apps)) or "none"
+        raise UserError(f"there is no application {chosen!r} in the configuration (there are: {known})")
+    return (chosen,)

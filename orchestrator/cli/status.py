@@ -1,0 +1,96 @@
+"""`jml status`: everything in one look."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import typer
+
+from orchestrator.cli import services
+from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
+from orchestrator.cli.output import moment, print_json, print_line, print_table
+from orchestrator.config import Config
+from orchestrator.domain.account import AccountStatus
+from orchestrator.ports import ApplicationHealth, StoreStatus
+
+app = typer.Typer(rich_markup_mode="markdown")
+
+UNKNOWN = ApplicationHealth("unknown", "no connector has called it yet")
+
+
+@app.command()
+def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Persons, accounts, timers and applications in one look.
+
+    *applied* accounts are as they should be, *pending* ones wait for their connector, *retrying* ones for their next
+    attempt, and *parked* ones for you: see `jml parked list`. A parked leaver is somebody who still has access.
+
+    Example: `jml status --json | jq .parked_leavers`
+    """
+    loaded = load(config)
+    found = run_async(_status(loaded))
+    if as_json:
+        print_json(document(loaded, found))
+    else:
+        _print(loaded, found)
+
+
+async def _status(config: Config) -> StoreStatus:
+    async with services.operator_store(config) as store:
+        return await store.status()
+
+
+def document(config: Config, found: StoreStatus) -> dict[str, Any]:
+    """The status as JSON; every application and account status is there, even where it is zero."""
+    return {
+        "persons": found.persons,
+        "applications": {
+            name: {
+                "health": asdict(found.health.get(name, UNKNOWN)),
+                "accounts": {one.value: found.accounts.get(name, {}).get(one.value, 0) for one in AccountStatus},
+                "parked_leavers": found.parked_leavers.get(name, 0),
+                "configured": name in config.apps,
+            }
+            for name in _apps(config, found)
+        },
+        "parked_leavers": sum(found.parked_leavers.values()),
+        "timers": {"open": found.open_timers, "next_due": found.next_due},
+        "outbox": {"segments": found.outbox_segments, "oldest": found.outbox_oldest},
+        "quarantined": found.quarantined,
+    }
+
+
+def _apps(config: Config, found: StoreStatus) -> list[str]:
+    """The configured ones, and those that have left the configuration and still have accounts."""
+    return [*config.apps, *sorted({*found.accounts, *found.health} - set(config.apps))]
+
+
+def _print(config: Config, found: StoreStatus) -> None:
+    print_table("Persons", ("status", "persons#"), sorted(found.persons.items()), empty="none known yet")
+    print_table(
+        "Applications",
+        ("application", "health", *(f"{one.value}#" for one in AccountStatus), "parked leavers#", "why"),
+        _rows(config, found),
+        empty="none configured",
+    )
+    print_line(f"timers: {found.open_timers} open, the next due {moment(found.next_due)}")
+    print_line(f"outbox: {found.outbox_segments} segments not published, the oldest of {moment(found.outbox_oldest)}")
+    print_line(f"quarantine: {found.quarantined} records" + (", see `jml quarantine list`" * bool(found.quarantined)))
+    if leavers := sum(found.parked_leavers.values()):
+        print_line(f"ALARM: {leavers} parked leavers still have access, see `jml parked list`")
+
+
+def _rows(config: Config, found: StoreStatus) -> Iterator[tuple[object, ...]]:
+    for name in _apps(config, found):
+        health = found.health.get(name, UNKNOWN)
+        why = health.reason
+        if health.not_before is not None:
+            why = f"{why}; no call before {moment(health.not_before)}".removeprefix("; ")
+        counts = found.accounts.get(name, {})
+        yield (
+            name if name in config.apps else f"{name} (not configured)",
+            health.state,
+            *(counts.get(one.value, 0) for one in AccountStatus),
+            found.parked_leavers.get(name, 0),
+            why or "-",
+        )

@@ -1,0 +1,334 @@
+"""Who gets an account in an application, with which attributes and groups: CEL over the person.
+
+CEL (Common Expression Language) is small, side-effect free and always terminates. Each application's expressions are
+compiled into one program, so deciding a person costs one evaluation per application; only when that fails are the
+parts evaluated one by one to name the culprit.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Literal
+
+import cel
+import orjson
+from cel import stdlib
+
+from orchestrator.domain.lifecycle import Standing, Status
+from schemas.changes import MAX_TEXT
+from schemas.commands import DesiredState
+
+ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
+PERSON_FIELDS = (
+    "given_name",
+    "family_name",
+    "display_name",
+    "user_name",
+    "email",
+    "phone",
+    "department",
+    "title",
+    "manager_id",
+    "location",
+    "cost_center",
+    "country",
+    "time_zone",
+)
+
+
+_FAILURES = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the library raises when an expression fails."""
+
+_UNDEFINED = "Undefined"
+# CEL language definition, "List of standard definitions"; the library keeps no list of what it implements natively.
+_CORE_FUNCTIONS = frozenset(
+    re.findall(
+        r"[\w.]+",
+        """
+        bool bytes contains double duration dyn endsWith getDate getDayOfMonth getDayOfWeek getDayOfYear getFullYear
+        getHours getMilliseconds getMinutes getMonth getSeconds has int map filter all exists exists_one matches max
+        min size startsWith string timestamp type uint optional.of optional.none
+        """,
+    )
+)
+
+
+class ExpressionError(ValueError):
+    """An expression cannot be compiled, or fails for a person. `key` is its place in the application's table."""
+
+    def __init__(self, app: str, key: str, message: str) -> None:
+        super().__init__(f"apps.{app}.{key}: {message}")
+        self.app = app
+        self.key = key
+        self.reason = message
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationPolicy:
+    """What the configuration says of one application. Expressions are CEL over `person`.
+
+    `attributes` maps SCIM attribute paths (`userName`, `name.givenName`, `enterprise.department`) to expressions.
+    """
+
+    app: str
+    attributes: Mapping[str, str]
+    scope: str = "true"
+    groups: str = "[]"
+    leave_of_absence: Literal["keep", "deactivate"] = "keep"
+    delete_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Desire:
+    """What a person should have in one application at an instant."""
+
+    state: DesiredState
+    resource: Mapping[str, Any]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    policy: ApplicationPolicy
+    whole: cel.Program
+    parts: Mapping[str, cel.Program]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All applications' policies, compiled. `digest` names this exact version in commands and audit entries."""
+
+    applications: Mapping[str, _Compiled] = field(repr=False)
+    digest: str
+    default_zone: str = "UTC"
+
+    def app_policy(self, app: str) -> ApplicationPolicy | None:
+        """The policy of one application, None when the application is no longer connected."""
+        compiled = self.applications.get(app)
+        return compiled.policy if compiled else None
+
+    def desires(self, person_id: str, standing: Standing) -> tuple[dict[str, Desire], list[ExpressionError]]:
+        """What the person should have, by application; an application without an entry: no access there.
+
+        Applications whose expressions fail for this person are named in the second part: nothing is known of them.
+        """
+        if standing.status not in (Status.ACTIVE, Status.ON_LEAVE):
+            return {}, []
+        context = cel.Context(variables={"person": _person(person_id, standing)})
+        stdlib.add_stdlib_to_context(context)
+        found: dict[str, Desire] = {}
+        failed: list[ExpressionError] = []
+        for app, compiled in self.applications.items():
+            if standing.status is Status.ON_LEAVE and compiled.policy.leave_of_absence == "deactivate":
+                continue
+            try:
+                outcome = _evaluate(compiled, context)
+            except ExpressionError as error:
+                failed.append(error)
+                continue
+            if outcome["scope"] is True:
+                groups = tuple(sorted({name for name in outcome["groups"] if name}))
+                found[app] = Desire("active", nest(outcome["attributes"]), groups)
+        return found, failed
+
+
+def compile_policy(
+    policies: list[ApplicationPolicy], default_zone: str = "UTC"
+) -> tuple[Policy | None, list[ExpressionError]]:
+    """Compile everything; on problems there is no policy, and every problem is returned at once."""
+    compiled: dict[str, _Compiled] = {}
+    problems: list[ExpressionError] = []
+    for policy in policies:
+        expressions = _expressions(policy)
+        parts: dict[str, cel.Program] = {}
+        for key, expression in expressions.items():
+            try:
+                parts[key] = cel.compile(expression)
+                unknown = set(parts[key].variables()) - {"person"} - _bound(expression)
+                if unknown:
+                    problems.append(
+                        ExpressionError(policy.app, key, f"unknown name {min(unknown)!r}, only person is known")
+                    )
+                problems += [
+                    ExpressionError(policy.app, key, f"unknown function {name!r}")
+                    for name in parts[key].functions()
+                    if not _is_function(name)
+                ]
+            except ValueError as error:
+                problems.append(ExpressionError(policy.app, key, _first_line(error)))
+        problems += _conflicts(policy)
+        if len(parts) == len(expressions):
+            compiled[policy.app] = _Compiled(policy, cel.compile(_whole(policy)), parts)
+    if problems:
+        return None, problems
+    described = [
+        [
+            p.app,
+            p.scope,
+            p.groups,
+            dict(p.attributes),
+            p.leave_of_absence,
+            None if p.delete_after is None else p.delete_after.total_seconds(),
+        ]
+        for p in policies
+    ]
+    text = orjson.dumps([default_zone, described], option=orjson.OPT_SORT_KEYS)
+    return Policy(compiled, hashlib.sha256(text).hexdigest()[:16], default_zone), []
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"name.givenName": "Ann"}` as the SCIM resource `{"name": {"givenName": "Ann"}}`; empty values are left out."""
+    resource: dict[str, Any] = {}
+    for path, value in flat.items():
+        if value is None or value == "" or value == []:
+            continue
+        *parents, leaf = split_path(path)
+        place = resource
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    return resource
+
+
+def split_path(path: str) -> list[str]:
+    """The steps of an attribute path: `enterprise.X` and `urn:...:User:X` are X in that extension, dots go deeper."""
+    if path.startswith("enterprise."):
+        return [ENTERPRISE, *path.removeprefix("enterprise.").split(".")]
+    if path.startswith("urn:"):
+        schema, _, attribute = path.rpartition(":")
+        return [schema, *attribute.split(".")]
+    return path.split(".")
+
+
+def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> datetime | None:
+    """When an account that lost access at `inactive_since` is to be deleted; None: never."""
+    if policy.delete_after is None:
+        return None
+    try:
+        return inactive_since + policy.delete_after
+    except OverflowError:
+        return None
+
+
+def _person(person_id: str, standing: Standing) -> dict[str, Any]:
+    """The person as CEL sees it: every field is there, the unstated ones as empty text."""
+    attributes = standing.attributes
+    person: dict[str, Any] = {name: attributes.get(name) or "" for name in PERSON_FIELDS}
+    person["id"] = person_id
+    person["kind"] = standing.kind
+    person["status"] = standing.status.value
+    person["custom"] = {
+        name.removeprefix("custom."): value for name, value in attributes.items() if name.startswith("custom.")
+    }
+    return person
+
+
+def _expressions(policy: ApplicationPolicy) -> dict[str, str]:
+    return {
+        "scope": policy.scope,
+        "groups": policy.groups,
+        **{f"attributes.{path}": expression for path, expression in policy.attributes.items()},
+    }
+
+
+def _whole(policy: ApplicationPolicy) -> str:
+    attributes = ", ".join(f"{_quoted(path)}: ({text})" for path, text in policy.attributes.items())
+    return (
+        f"({policy.scope}) ? "
+        f'{{"scope": true, "groups": ({policy.groups}), "attributes": {{{attributes}}}}} : {{"scope": false}}'
+    )
+
+
+def _quoted(text: str) -> str:
+    return orjson.dumps(text).decode()
+
+
+def _evaluate(compiled: _Compiled, context: cel.Context) -> dict[str, Any]:
+    app = compiled.policy.app
+    try:
+        outcome: dict[str, Any] = compiled.whole.execute(context)
+    except _FAILURES:
+        pass  # the parts say which one it was
+    else:
+        return _checked(app, outcome) if outcome["scope"] else outcome
+    expressions = _expressions(compiled.policy)
+    for key, program in compiled.parts.items():
+        try:
+            value = program.execute(context)
+        except _FAILURES as error:
+            raise ExpressionError(app, key, _failure(error, expressions[key])) from None
+        if key == "scope" and value is False:
+            return {"scope": False}
+        if key == "scope" and value is not True:
+            raise ExpressionError(app, key, "is neither true nor false")
+    raise ExpressionError(app, "attributes", "cannot be evaluated as a whole")
+
+
+def _checked(app: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    """The outcome as it will come back from the store; a value that JSON lacks would differ at every decision."""
+    groups = outcome["groups"]
+    if not isinstance(groups, list) or not all(isinstance(name, str) for name in groups):
+        raise ExpressionError(app, "groups", "is not a list of names")
+    if any(len(name) > MAX_TEXT for name in groups):
+        raise ExpressionError(app, "groups", f"has a name of more than {MAX_TEXT} characters")
+    attributes = {}
+    for path, value in outcome["attributes"].items():
+        try:
+            attributes[path] = orjson.loads(orjson.dumps(value))
+        except (TypeError, orjson.JSONDecodeError):
+            raise ExpressionError(app, f"attributes.{path}", f"is no JSON but {type(value).__name__}") from None
+    return {"scope": True, "groups": groups, "attributes": attributes}
+
+
+def _conflicts(policy: ApplicationPolicy) -> list[ExpressionError]:
+    """Paths that cannot stand in one resource: `name` beside `name.givenName`, or one attribute in two spellings."""
+    problems = []
+    paths = {path: split_path(path) for path in policy.attributes}
+    for path, steps in paths.items():
+        if not all(steps):
+            problems.append(ExpressionError(policy.app, f"attributes.{path}", "has an empty step in its path"))
+        for other, further in paths.items():
+            if other != path and further[: len(steps)] == steps:
+                reason = f"cannot be mapped beside {path}"
+                problems.append(ExpressionError(policy.app, f"attributes.{other}", reason))
+    return problems
+
+
+def _bound(expression: str) -> set[str]:
+    """Names that comprehension macros bind: `x` in `list.map(x, ...)`."""
+    return set(re.findall(r"\.(?:map|filter|all|exists|exists_one)\(\s*([A-Za-z_]\w*)\s*,", expression))
+
+
+@lru_cache(maxsize=1024)
+def _is_function(name: str) -> bool:
+    """Whether CEL or its standard library has the function. Operators come by names such as `_+_`."""
+    return not name.replace(".", "").isidentifier() or name in _FUNCTIONS
+
+
+def _functions() -> frozenset[str]:
+    context = cel.Context()
+    stdlib.add_stdlib_to_context(context)
+    return _CORE_FUNCTIONS | frozenset(context.functions)
+
+
+def _first_line(error: Exception) -> str:
+    """What the compiler says, without its drawing."""
+    return str(error).splitlines()[0]
+
+
+def _failure(error: Exception, expression: str) -> str:
+    """Why an expression fails, without the person's values, which the library quotes in some of its messages."""
+    text = str(error.args[0]) if error.args else ""
+    if isinstance(error, KeyError):
+        if re.search(rf"[.'\"]{re.escape(text)}\b", expression):
+            return f"the person has no {text!r}: test it with has() first"
+        return "looks up a key that is not there: test it with `in` first"
+    if isinstance(error, TypeError) or text.startswith(_UNDEFINED):
+        return text.splitlines()[0]
+    return f"cannot be evaluated for this person ({type(error).__name__})"
+
+
+_FUNCTIONS = _functions()

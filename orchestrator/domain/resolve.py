@@ -1,0 +1,235 @@
+"""The resolver's decision: what a change means for a person's accounts and timers.
+
+One path for every event, timers included: state what the change says, find the standing at `now`, hold the desired
+accounts against the present ones, raise the revision of those that differ, and set a timer at every later instant
+at which the answer may change.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from orchestrator.domain.account import Account, command_kind
+from orchestrator.domain.lifecycle import (
+    Boundary,
+    Standing,
+    Status,
+    Transition,
+    boundaries,
+    spans,
+    standing,
+    transition,
+)
+from orchestrator.domain.person import ON_LEAVE, SUSPENDED, Decision, Person, apply
+from orchestrator.domain.policy import Desire, Policy, retention_end
+from schemas.changes import Change, TimerFired
+from schemas.commands import CommandKind
+
+MAX_SKEW = timedelta(minutes=10)
+"""How far another process's clock may have been ahead of ours. Within it a person is never decided for an earlier
+instant than before, so that a timer which fired a moment early is not undone; beyond it the clock was wrong."""
+
+RETENTION_END = "retention_end"
+
+_EXPECTED_BACK = (Status.ON_LEAVE, Status.SUSPENDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The event behind a decision: its key, when its source stated it, the correlation that it carries on."""
+
+    event_id: str
+    stated: datetime
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An account with a new revision, and the command that goes with it."""
+
+    account: Account
+    kind: CommandKind
+    effective_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Everything that follows from one change. `problems` are expressions that failed, by `apps.APP.KEY: reason`."""
+
+    person: Person
+    transition: Transition
+    status: Status
+    changed: tuple[str, ...]
+    raised: tuple[Raised, ...]
+    timers_set: tuple[Boundary, ...]
+    timers_cancelled: tuple[Boundary, ...]
+    problems: tuple[str, ...]
+    superseded: bool
+    """The change stated something, and newer statements leave nothing of it."""
+
+
+def resolve(
+    person: Person,
+    accounts: Mapping[str, Account],
+    timers: Iterable[Boundary],
+    change: Change,
+    cause: Cause,
+    policy: Policy,
+    now: datetime,
+) -> Resolution:
+    """Decide `change` for `person`. `accounts` are by application, `timers` the open ones."""
+    at = _instant(person, change, now)
+    after = apply(person, change, event_id=cause.event_id, stated=cause.stated, default_zone=policy.default_zone)
+    engaged = spans(after, policy.default_zone)
+    found = standing(after, policy.default_zone, at, engaged)
+    before = person.decision
+    known = person.history.at(before.at) if before else {}
+    changed = tuple(
+        sorted(name for name in {*known, *found.attributes} if known.get(name) != found.attributes.get(name))
+    )
+    kept = (found.status.value, found.kind, policy.digest)
+    after = replace(after, decision=Decision(at, *kept))
+    raised: tuple[Raised, ...] = ()
+    problems: tuple[str, ...] = ()
+    timer = isinstance(change, TimerFired)
+    if before is None or changed or before[1:] != kept or found.status is not Status.ACTIVE or timer:
+        desires, failed = policy.desires(person.id, found)
+        problems = tuple(str(error) for error in failed)
+        untouched = {error.app for error in failed}
+        raised = tuple(
+            one
+            for app in sorted({*desires, *accounts} - untouched)
+            if (one := _raise(person.id, app, accounts.get(app), desires.get(app), found, cause, policy, at))
+        )
+    wanted = {(one.kind, one.due): one for one in _boundaries(after, engaged, accounts, raised, found, policy, at)}
+    open_timers = {(one.kind, one.due): one for one in timers}
+    was = Status(before.status) if before else Status.UNKNOWN
+    return Resolution(
+        person=after,
+        transition=transition(was, found.status, attributes_changed=bool(set(changed) - {ON_LEAVE, SUSPENDED})),
+        status=found.status,
+        changed=changed,
+        raised=raised,
+        timers_set=tuple(one for key, one in wanted.items() if key not in open_timers),
+        timers_cancelled=tuple(one for key, one in open_timers.items() if key not in wanted and one.due > at),
+        problems=problems,
+        superseded=_nothing_new(person, after) and not timer,
+    )
+
+
+def manager_cycle(person_id: str, managers: Mapping[str, str | None]) -> bool:
+    """Whether the chain of managers that begins at a person comes back to that person."""
+    seen = set()
+    at = managers.get(person_id)
+    while at is not None and at not in seen:
+        if at == person_id:
+            return True
+        seen.add(at)
+        at = managers.get(at)
+    return False
+
+
+def _instant(person: Person, change: Change, now: datetime) -> datetime:
+    """The instant to decide for: never before a timer's due instant, nor before what was decided already."""
+    candidates = [now]
+    if isinstance(change, TimerFired):
+        candidates.append(change.due)
+    if person.decision is not None:
+        candidates.append(person.decision.at)
+    return max(moment for moment in candidates if moment <= now + MAX_SKEW)
+
+
+def _raise(
+    person_id: str,
+    app: str,
+    account: Account | None,
+    desire: Desire | None,
+    found: Standing,
+    cause: Cause,
+    policy: Policy,
+    at: datetime,
+) -> Raised | None:
+    desire, since = _target(app, account, desire, found, policy, at)
+    if desire is None:
+        return None
+    if account is not None and (desire.state, desire.resource, desire.groups) == (
+        account.state,
+        account.resource,
+        account.groups,
+    ):
+        return None
+    if account is not None and account.state == desire.state:
+        since = account.since
+    raised = Account(
+        person_id=person_id,
+        app=app,
+        revision=account.revision + 1 if account else 1,
+        state=desire.state,
+        resource=desire.resource,
+        groups=desire.groups,
+        since=since,
+        event_id=cause.event_id,
+        correlation_id=cause.correlation_id,
+        policy=policy.digest,
+    )
+    kind = command_kind(account, desire.state)
+    return Raised(raised, kind, cause.stated if kind == "patch" else since)
+
+
+def _target(
+    app: str, account: Account | None, desire: Desire | None, found: Standing, policy: Policy, at: datetime
+) -> tuple[Desire | None, datetime]:
+    """What the account should become, and since when; None: it stays as it is."""
+    if desire is not None:
+        return desire, found.since
+    app_policy = policy.app_policy(app)
+    if account is None or account.state == "absent" or app_policy is None:
+        return None, at
+    if account.state == "active":
+        since = found.since if found.status is not Status.ACTIVE else at
+        if app_policy.delete_after == timedelta(0) and found.status not in _EXPECTED_BACK:
+            return Desire("absent", account.resource, ()), since
+        if (end := retention_end(app_policy, since)) is not None and end <= at:
+            since = at  # nobody told us in time; what retention protects from must still be noticed
+        return Desire("inactive", account.resource, ()), since
+    end = _deletion(account, found, policy)
+    if end is not None and end <= at:
+        return Desire("absent", account.resource, ()), at
+    return None, at
+
+
+def _deletion(account: Account, found: Standing, policy: Policy) -> datetime | None:
+    """When an account is to be deleted. Absence does not count: retention begins when nobody is expected back."""
+    app_policy = policy.app_policy(account.app)
+    if app_policy is None or account.state != "inactive" or found.status in _EXPECTED_BACK:
+        return None
+    settled = found.status in (Status.LEFT, Status.ACTIVE)
+    return retention_end(app_policy, max(account.since, found.since) if settled else account.since)
+
+
+def _boundaries(
+    person: Person,
+    engaged: list[Any],
+    accounts: Mapping[str, Account],
+    raised: tuple[Raised, ...],
+    found: Standing,
+    policy: Policy,
+    at: datetime,
+) -> list[Boundary]:
+    due = boundaries(person, engaged, at)
+    present = {**accounts, **{one.account.app: one.account for one in raised}}
+    for account in present.values():
+        end = _deletion(account, found, policy)
+        if end is not None and end > at:
+            due.append(Boundary(RETENTION_END, end, account.event_id))
+    return due
+
+
+def _nothing_new(before: Person, after: Person) -> bool:
+    return (before.engagements, before.ends, before.contracts, before.history) == (
+        after.engagements,
+        after.ends,
+        after.contracts,
+        after.history,
+    )

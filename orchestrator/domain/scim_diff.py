@@ -1,0 +1,151 @@
+"""The least that turns the resource an application holds into the one it should hold, as RFC 7644 PATCH operations."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+PATCH_SCHEMA = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+USER_SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
+GROUP_SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:Group"
+
+Operation = dict[str, Any]
+
+
+def create_body(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a POST: the mapped attributes, active, with the schemas they belong to."""
+    extensions = sorted(name for name in resource if name.startswith("urn:"))
+    return {"schemas": [USER_SCHEMA, *extensions], **resource, "active": True}
+
+
+def patch_body(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The body of a PATCH."""
+    return {"schemas": [PATCH_SCHEMA], "Operations": list(operations)}
+
+
+def set_active(active: bool) -> Operation:
+    """The operation that deactivates or reactivates."""
+    return {"op": "replace", "path": "active", "value": active}
+
+
+def operations(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Operation]:
+    """What to change in `held` so that it shows `wanted`. Both hold mapped attributes only, so what `wanted` lacks
+    is removed. Empty when nothing differs."""
+    return list(_differences(held, wanted, ""))
+
+
+def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str) -> Iterator[Operation]:
+    for name in sorted({*held, *wanted}):
+        path = _join(prefix, name)
+        before, after = held.get(name), wanted.get(name)
+        if before == after:
+            continue
+        if after is None:
+            yield {"op": "remove", "path": path}
+        elif isinstance(after, Mapping):
+            yield from _differences(before if isinstance(before, Mapping) else {}, after, path)
+        elif isinstance(after, list) and isinstance(before, list) and _typed(before) and _typed(after):
+            yield from _element_differences(before, after, path)
+        else:
+            yield {"op": "replace", "path": path, "value": after}
+
+
+def _element_differences(before: list[Any], after: list[Any], path: str) -> Iterator[Operation]:
+    """Changes within a multi-valued attribute by its `type`, so that elements of others stay as they are."""
+    held = {element["type"]: element for element in before}
+    wanted = {element["type"]: element for element in after}
+    for kind in held.keys() - wanted.keys():
+        yield {"op": "remove", "path": f'{path}[type eq "{kind}"]'}
+    for kind, element in wanted.items():
+        if kind not in held:
+            yield {"op": "add", "path": path, "value": [element]}
+            continue
+        for name in sorted({*held[kind], *element} - {"type"}):
+            if held[kind].get(name) == element.get(name):
+                continue
+            place = f'{path}[type eq "{kind}"].{name}'
+            if element.get(name) is None:
+                yield {"op": "remove", "path": place}
+            else:
+                yield {"op": "replace", "path": place, "value": element[name]}
+
+
+def _typed(elements: list[Any]) -> bool:
+    """Whether every element has a type of its own, which makes a filter path unambiguous."""
+    kinds = [element.get("type") for element in elements if isinstance(element, Mapping)]
+    return (
+        len(kinds) == len(elements)
+        and all(isinstance(k, str) and '"' not in k for k in kinds)
+        and len(set(kinds)) == len(kinds)
+    )
+
+
+def _join(prefix: str, name: str) -> str:
+    if not prefix:
+        return name
+    if prefix.startswith("urn:") and prefix.rpartition(":")[2] == "User":
+        return f"{prefix}:{name}"
+    return f"{prefix}.{name}"
+
+
+def project(resource: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What an application's resource shows of the attributes we map: comparable with `wanted`.
+
+    Tolerates what applications add: further sub-attributes of an element, another order of a multi-valued attribute.
+    """
+    shown: dict[str, Any] = {}
+    for name, value in wanted.items():
+        found = _get(resource, name)
+        if found is None:
+            continue
+        if isinstance(value, Mapping):
+            shown[name] = project(found, value) if isinstance(found, Mapping) else found
+        elif isinstance(value, list) and isinstance(found, list):
+            shown[name] = value if _same_elements(found, value) else [_plain(element, value) for element in found]
+        else:
+            shown[name] = found
+    return shown
+
+
+def _get(resource: Mapping[str, Any], name: str) -> Any:
+    """An attribute, whatever its case: attribute names are case-insensitive (RFC 7643, section 2.1)."""
+    if name in resource:
+        return resource[name]
+    folded = name.lower()
+    return next((value for key, value in resource.items() if key.lower() == folded), None)
+
+
+def _same_elements(found: list[Any], wanted: list[Any]) -> bool:
+    return len(found) == len(wanted) and all(any(_shows(one, value) for one in found) for value in wanted)
+
+
+def _shows(found: Any, wanted: Any) -> bool:
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        return all(found.get(name) == value for name, value in wanted.items())
+    return bool(found == wanted)
+
+
+def _plain(element: Any, wanted: list[Any]) -> Any:
+    """An element without the sub-attributes that we never map, such as `$ref` and `display`."""
+    names = {name for value in wanted if isinstance(value, Mapping) for name in value}
+    return {k: v for k, v in element.items() if k in names} if isinstance(element, Mapping) and names else element
+
+
+def is_active(resource: Mapping[str, Any]) -> bool | None:
+    """The `active` attribute, also where it comes as text; None when the application does not show it."""
+    value = _get(resource, "active")
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower())
+    return value if isinstance(value, bool) else None
+
+
+def quoted(value: str) -> str:
+    """A string in a filter: JSON's escapes (RFC 7644, section 3.4.2.2)."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def member_operations(add: Sequence[str], remove: Sequence[str]) -> list[Operation]:
+    """Group membership as deltas: a group is never sent whole."""
+    changes: list[Operation] = []
+    if add:
+        changes.append({"op": "add", "path": "members", "value": [{"value": member} for member in add]})
+    changes.extend({"op": "remove", "path": f"members[value eq {quoted(member)}]"} for member in remove)
+    return changes

@@ -1,0 +1,151 @@
+"""Every error the orchestrator raises, as one tree.
+
+    JmlError                        what happened, to what, and what to do
+      UserError                     a mistake in a command, a file or the configuration: one line, exit code 2
+        ConfigError                 jml.toml: all problems at once, each with file, key and position
+        Unreachable                 a service the command needs does not answer
+      Poison                        a record nobody can read -> quarantine
+      StoreUnavailable              the database does not answer: stop fetching, wait, acknowledge nothing
+      BrokerUnavailable             Kafka does not take our messages: keep them in the outbox, try again
+      ScimError                     one call to an application did not do what it should
+        Transient                   worth trying again
+          RateLimited               429, with the instant before which not to call (application scope)
+          Unavailable               5xx, no connection: nothing happened there
+          Ambiguous                 the call may have taken effect: read back before anything else
+        Permanent                   will not get better by itself -> the account is parked
+          Rejected                  4xx for this account
+          UniquenessConflict        409 and nobody to adopt
+          AmbiguousCorrelation      several accounts could be this person's
+          NotEffective              the application said yes and did not do it
+        ApplicationDown             401, 403, TLS, wrong host: the lane is paused, no account is to blame
+
+Class says what to do next, scope (message, account, application) says to how much.
+"""
+
+from datetime import datetime
+
+
+class JmlError(Exception):
+    """The root. `str(error)` is a sentence for an operator and holds neither secrets nor personal data."""
+
+    code = "error"
+
+
+class UserError(JmlError):
+    """Somebody asked for something that cannot be done; the message says what to do instead."""
+
+    code = "usage"
+
+
+class ConfigError(UserError):
+    """The configuration has problems; all of them are in `problems`, each with file, key and position."""
+
+    code = "config"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Unreachable(UserError):
+    """A service that the command needs does not answer."""
+
+    code = "unreachable"
+
+
+class Poison(JmlError):
+    """A record that nobody can read. `code` is stable and fit for a metric."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StoreUnavailable(JmlError):
+    """The database does not answer, or aborted a transaction that may be tried again."""
+
+    code = "store_unavailable"
+
+
+class BrokerUnavailable(JmlError):
+    """Kafka did not confirm our messages."""
+
+    code = "broker_unavailable"
+
+
+class ScimError(JmlError):
+    """One call to an application did not do what it should."""
+
+    code = "scim"
+
+
+class Transient(ScimError):
+    """Worth trying again later."""
+
+    code = "transient"
+
+
+class RateLimited(Transient):
+    """The application asks us to wait; no call before `not_before`."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, not_before: datetime) -> None:
+        super().__init__(message)
+        self.not_before = not_before
+
+
+class Unavailable(Transient):
+    """The application did not take the call: nothing happened there."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, not_before: datetime | None = None) -> None:
+        super().__init__(message)
+        self.not_before = not_before
+
+
+class Ambiguous(Transient):
+    """The call may have taken effect. Whoever catches this reads back before doing anything else."""
+
+    code = "ambiguous"
+
+
+class Permanent(ScimError):
+    """Will not get better by itself: the account is parked until a person or a newer revision comes."""
+
+    code = "permanent"
+
+
+class Rejected(Permanent):
+    """The application refuses this account's data."""
+
+    code = "rejected"
+
+
+class UniquenessConflict(Permanent):
+    """The application says that the account exists, and none that it shows can be this person's."""
+
+    code = "uniqueness"
+
+
+class AmbiguousCorrelation(Permanent):
+    """Several accounts of the application could be this person's."""
+
+    code = "ambiguous_correlation"
+
+
+class NotEffective(Permanent):
+    """The application answered with success and the account shows that nothing happened."""
+
+    code = "not_effective"
+
+
+class ApplicationDown(ScimError):
+    """The application as a whole refuses us; retrying account by account would only hide that."""
+
+    code = "application_down"
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

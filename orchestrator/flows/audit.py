@@ -1,0 +1,51 @@
+"""The auditor: entries go from the topic into the durable log, each once, then into the index."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+import structlog
+
+from orchestrator.domain.retry import Backoff
+from orchestrator.errors import StoreUnavailable
+from orchestrator.flows.resolve import Record
+from orchestrator.ports import AuditIndex, AuditLog
+
+log = structlog.get_logger()
+
+_BACKOFF = Backoff(base=0.2, most=10)
+CATCH_UP_ROWS = 1000
+
+
+class AuditFlow:
+    """Call it with batches of records; when it returns, their entries are durable."""
+
+    def __init__(self, audit_log: AuditLog, index: AuditIndex) -> None:
+        self._log = audit_log
+        self._index = index
+        self._chance = random.Random()
+
+    async def catch_up(self, read: Callable[[int], Iterator[tuple[int, bytes]]]) -> int:
+        """Index what the log has and the index lacks: the process died in between. Returns how many."""
+        start = await self._index.next_position()
+        entries = read(start)
+        added = 0
+        while rows := list(islice(entries, CATCH_UP_ROWS)):
+            await self._index.add(rows)
+            added += len(rows)
+        return added
+
+    async def __call__(self, records: Sequence[Record]) -> None:
+        """Append, then index. A full disk or a store that is down stops the auditor, not the entries."""
+        attempt = 0
+        appended: list[tuple[int, bytes]] = []
+        while True:
+            try:
+                appended += await self._log.append([record.value or b"" for record in records])
+                await self._index.add(appended)
+                return
+            except (StoreUnavailable, OSError) as error:
+                attempt += 1
+                log.error("auditor_waits", reason=type(error).__name__, attempt=attempt, entries=len(records))
+                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))

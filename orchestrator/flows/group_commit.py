@@ -1,0 +1,169 @@
+"""Natural batching: what arrives while the store is busy goes into the next transaction, together.
+
+`Loader` reads accounts, `Saver` writes what the connector learned of them, each with one statement or transaction for
+everybody who waits. Neither adds latency of its own: a lone caller is served at once.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from orchestrator.domain.account import Account, Progress
+from orchestrator.domain.retry import Backoff
+from orchestrator.errors import StoreUnavailable
+from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.ports import Clock, ConvergeStore, ProgressUpdate
+from schemas.envelope import Message
+
+log = structlog.get_logger()
+
+_BACKOFF = Backoff(base=0.1, most=10)
+MAX_ROWS = 500
+SAFETY_NET = timedelta(minutes=15)
+"""A command that did not arrive by then is issued again by the relay. Far longer than any healthy backlog."""
+
+
+class Loader:
+    """Reads accounts of one application."""
+
+    def __init__(self, store: ConvergeStore, app: str) -> None:
+        self._store = store
+        self._app = app
+        self._waiting: dict[str, list[asyncio.Future[tuple[Account, Progress] | None]]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._chance = random.Random()
+
+    async def load(self, person_id: str) -> tuple[Account, Progress] | None:
+        """The account as it is now; None when there is no row. Waits while the store is down."""
+        future: asyncio.Future[tuple[Account, Progress] | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(person_id, []).append(future)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"load {self._app}")
+        return await future
+
+    async def _run(self) -> None:
+        attempt = 0
+        while self._waiting:
+            await asyncio.sleep(0)  # let those who are about to ask do so
+            # Taken out before reading: whoever asks meanwhile wants what is true after asking.
+            wanted = {person_id: self._waiting.pop(person_id) for person_id in list(self._waiting)[:MAX_ROWS]}
+            try:
+                rows = await self._store.load(self._app, list(wanted))
+            except StoreUnavailable as error:
+                for person_id, futures in wanted.items():
+                    self._waiting.setdefault(person_id, []).extend(futures)
+                attempt += 1
+                log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
+                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
+                continue
+            attempt = 0
+            for person_id, futures in wanted.items():
+                for future in futures:
+                    if not future.done():
+                        future.set_result(rows.get(person_id))
+        self._task = None
+
+    async def close(self) -> None:
+        """Stop; whoever waits is cancelled with its own task."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+
+@dataclass(slots=True)
+class Save:
+    """One account's update, with the audit entries that record it."""
+
+    update: ProgressUpdate
+    entries: Sequence[Entry]
+    saved: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Saver:
+    """Writes accounts of one application behind the fence of their versions."""
+
+    def __init__(
+        self, store: ConvergeStore, app: str, outbox: OutboxPublisher, writer: AuditWriter, clock: Clock
+    ) -> None:
+        self._store = store
+        self._app = app
+        self._outbox = outbox
+        self._writer = writer
+        self._clock = clock
+        self._waiting: list[Save] = []
+        self._loose: list[Entry] = []
+        self._task: asyncio.Task[None] | None = None
+        self._chance = random.Random()
+
+    async def save(self, update: ProgressUpdate, entries: Sequence[Entry]) -> bool:
+        """Save durably; False when somebody else saved this account meanwhile. Waits while the store is down."""
+        save = Save(update, entries)
+        self._waiting.append(save)
+        self._begin()
+        return await save.saved
+
+    def note(self, *entries: Entry) -> None:
+        """Record entries that belong to no account; they go with the next transaction."""
+        self._loose.extend(entries)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"save {self._app}")
+
+    async def _run(self) -> None:
+        attempt = 0
+        while self._waiting or self._loose:
+            await asyncio.sleep(0)  # let those who are about to save do so
+            saves, self._waiting = self._waiting[:MAX_ROWS], self._waiting[MAX_ROWS:]
+            loose, self._loose = self._loose, []
+            try:
+                winners, segment, messages = await self._transact(saves, loose)
+            except StoreUnavailable as error:
+                self._writer.lost()
+                self._waiting, self._loose = saves + self._waiting, loose + self._loose
+                attempt += 1
+                log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
+                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
+                continue
+            attempt = 0
+            for save in saves:
+                if not save.saved.done():
+                    save.saved.set_result(save.update.person_id in winners)
+            await self._outbox.submit(segment, messages)
+        self._task = None
+
+    async def _transact(
+        self, saves: Sequence[Save], loose: Sequence[Entry]
+    ) -> tuple[set[str], int | None, list[Message]]:
+        now = self._clock.now()
+        async with self._store.transaction() as transaction:
+            rows = await transaction.lock(self._app, [save.update.person_id for save in saves]) if saves else {}
+            won = [
+                save for save in saves if rows.get(save.update.person_id, (None,))[0] == save.update.progress.version
+            ]
+            entries = [*loose, *(entry for save in won for entry in save.entries)]
+            messages = self._writer.stamp(entries)
+            updates = [_with_attention(save.update, rows[save.update.person_id][1], now) for save in won]
+            segment = await transaction.save(self._app, updates, messages, now=now)
+        self._writer.saved(len(entries))
+        return {save.update.person_id for save in won}, segment, messages
+
+    async def drain(self) -> None:
+        """Return when everything handed in is saved."""
+        while self._task is not None:
+            await asyncio.wait([self._task], timeout=1)
+
+
+def _with_attention(update: ProgressUpdate, revision: int, now: datetime) -> ProgressUpdate:
+    """An account whose desired state moved on while we worked still needs attention, should its command get lost."""
+    if update.attention_at is None and revision > update.progress.applied_revision:
+        return ProgressUpdate(update.person_id, update.progress, now + SAFETY_NET)
+    return update

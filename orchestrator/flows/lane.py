@@ -1,0 +1,100 @@
+"""The two lanes of one application: everything between its topics and its SCIM server."""
+
+import asyncio
+
+import structlog
+
+from orchestrator.domain.retry import Backoff
+from orchestrator.errors import StoreUnavailable
+from orchestrator.flows.account_queues import AccountQueues
+from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.calling import Caller
+from orchestrator.flows.converge import Converge
+from orchestrator.flows.group_commit import Loader, Saver
+from orchestrator.flows.membership import Membership
+from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.ports import ApplicationHealth, Clock, ConvergeStore, ScimTransport
+from schemas.audit import AuditKind
+from schemas.topics import lane_topic
+
+log = structlog.get_logger()
+
+WIDTH_PER_SLOT = 6
+"""Accounts under way per concurrent call: while some are called, others load, and many share one group commit."""
+
+
+class Lanes:
+    """The lanes of one application in one process. Subscribe `queues` to `topics`, attach it, then `start`."""
+
+    def __init__(
+        self,
+        app: str,
+        *,
+        transport: ScimTransport,
+        store: ConvergeStore,
+        outbox: OutboxPublisher,
+        clock: Clock,
+        concurrency: int,
+        backoff: Backoff,
+        attempts: int | None = None,
+        members_per_patch: int = 500,
+    ) -> None:
+        self.app = app
+        self.topics = (lane_topic(app, "deprovision"), lane_topic(app, "provision"))
+        self._store = store
+        self._clock = clock
+        self._saver = Saver(store, app, outbox, AuditWriter(f"connector.{app}", clock.now()), clock)
+        self._loader = Loader(store, app)
+        self._caller = Caller(transport, clock, concurrency, self._on_health)
+        self._membership = Membership(app, self._caller, store, clock, chunk=members_per_patch)
+        converge = Converge(
+            app,
+            self._caller,
+            self._membership,
+            self._loader,
+            self._saver,
+            clock,
+            backoff=backoff,
+            attempts=attempts,
+        )
+        self.queues = AccountQueues(
+            converge,
+            urgent=[lane_topic(app, "deprovision")],
+            width=concurrency * WIDTH_PER_SLOT,
+            is_stuck=lambda: self._caller.gate.paused,
+        )
+
+    async def start(self) -> None:
+        """Take over what the application asked for before: a restart is no excuse to call before Retry-After."""
+        health = await self._store.load_health(self.app)
+        if health is not None and health.not_before is not None and health.not_before > self._clock.now():
+            self._caller.gate.hold_until(health.not_before)
+
+    @property
+    def health(self) -> ApplicationHealth:
+        """How the application is doing as this process sees it."""
+        gate = self._caller.gate
+        return ApplicationHealth("paused" if gate.paused else "open", gate.reason, None, gate.not_before)
+
+    async def close(self) -> None:
+        """Finish what is under way, then stop; before the broker is stopped."""
+        await self.queues.close()
+        await self._membership.close()
+        await self._saver.drain()
+        await self._loader.close()
+        await self._caller.close()
+
+    async def _on_health(self, health: ApplicationHealth) -> None:
+        kinds = {"paused": AuditKind.APPLICATION_PAUSED, "open": AuditKind.APPLICATION_RESUMED}
+        if kind := kinds.get(health.state):
+            details = {"reason": health.reason} if health.reason else None
+            self._saver.note(Entry(kind, self._clock.now(), "connector", app=self.app, details=details))
+        try:
+            await self._store.save_health(self.app, health)
+        except StoreUnavailable as error:
+            log.warning("health_not_saved", app=self.app, reason=error.code)
+
+
+async def close_all(lanes: list[Lanes]) -> None:
+    """Close the lanes of all applications at once: their drains share one grace period."""
+    await asyncio.gather(*(lane.close() for lane in lanes))

@@ -1,0 +1,379 @@
+"""The resolver: a batch of records becomes persons, accounts, timers, commands and audit entries in one transaction."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import orjson
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.domain.account import Account, lane
+from orchestrator.domain.lifecycle import Boundary
+from orchestrator.domain.person import Person
+from orchestrator.domain.policy import Policy
+from orchestrator.domain.resolve import Cause, Raised, Resolution, manager_cycle, resolve
+from orchestrator.domain.retry import Backoff
+from orchestrator.errors import Poison, StoreUnavailable
+from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, ResolveStore, ResolveTransaction, Timer
+from schemas.audit import AuditKind
+from schemas.changes import BY_TYPE, Change
+from schemas.commands import AccountCommand
+from schemas.envelope import Envelope, EnvelopeError, Headers, Message, read_envelope, timestamp
+from schemas.topics import QUARANTINE, lane_topic
+
+log = structlog.get_logger()
+
+_ADAPTERS: dict[str, TypeAdapter[Change]] = {name: TypeAdapter(change) for name, change in BY_TYPE.items()}
+_BACKOFF = Backoff(base=0.1, most=10)
+MAX_CHAIN = 32
+"""Managers followed upwards when a manager changes; nobody's chain is longer."""
+
+
+class Record(Protocol):
+    """One record of a topic, as Kafka clients hand it out."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A record that could be read."""
+
+    envelope: Envelope
+    change: Change
+    record: Record
+
+    @property
+    def person_id(self) -> str | None:
+        """The worker the event names; None where an identity provider gave an e-mail address only."""
+        return getattr(self.change, "worker_id", None)
+
+
+def parse(record: Record) -> Incoming:
+    """Read one record. Raises Poison with a stable code and a reason without personal data."""
+    try:
+        envelope = read_envelope(record.value, record.headers)
+    except EnvelopeError as error:
+        raise Poison(error.code, str(error)) from None
+    adapter = _ADAPTERS.get(envelope.type)
+    if adapter is None:
+        known = envelope.type.rpartition(".v")[0]
+        code = "unknown_version" if any(name.startswith(f"{known}.v") for name in _ADAPTERS) else "unknown_type"
+        raise Poison(code, f"the type {envelope.type[:100]!r} is not supported; jml schema export lists the types")
+    try:
+        return Incoming(envelope, adapter.validate_json(envelope.data), record)
+    except ValidationError as error:
+        raise Poison("invalid", _reasons(error)) from None
+
+
+def _reasons(error: ValidationError) -> str:
+    """Where and why, without the values."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(str(step) for step in one['loc']) or 'data'}: {one['msg']}" for one in problems[:5])
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one transaction collects."""
+
+    now: datetime
+    changes: ResolveChanges = field(default_factory=ResolveChanges)
+    entries: list[Entry] = field(default_factory=list)
+    commands: list[Message] = field(default_factory=list)
+    persons: dict[str, Person] = field(default_factory=dict)
+    accounts: dict[str, dict[str, Account]] = field(default_factory=dict)
+    timers: dict[str, dict[tuple[str, datetime], Boundary]] = field(default_factory=dict)
+    touched: dict[tuple[str, str], Account] = field(default_factory=dict)
+    open_timers: set[tuple[str, str, datetime]] = field(default_factory=set)
+    managers: set[str] = field(default_factory=set)
+
+
+class ResolveFlow:
+    """Call it with batches of records; when it returns, everything that follows from them is committed."""
+
+    def __init__(
+        self, store: ResolveStore, outbox: OutboxPublisher, writer: AuditWriter, policy: Policy, clock: Clock
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._writer = writer
+        self._policy = policy
+        self._clock = clock
+        self._chance = random.Random()
+
+    async def __call__(self, records: Sequence[Record]) -> None:
+        """Resolve the records. While the store is down it waits and tries again; it acknowledges nothing."""
+        now = self._clock.now()
+        incoming: list[Incoming] = []
+        poison: list[tuple[Record, Poison]] = []
+        for record in records:
+            try:
+                incoming.append(parse(record))
+            except Poison as error:
+                poison.append((record, error))
+        attempt = 0
+        while True:
+            try:
+                segment, messages = await self._transact(incoming, poison, now)
+                break
+            except StoreUnavailable as error:
+                self._writer.lost()
+                attempt += 1
+                log.warning("resolve_waits_for_store", reason=error.code, attempt=attempt, records=len(records))
+                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
+                now = self._clock.now()
+        await self._outbox.submit(segment, messages)
+
+    async def _transact(
+        self, incoming: Sequence[Incoming], poison: Sequence[tuple[Record, Poison]], now: datetime
+    ) -> tuple[int | None, list[Message]]:
+        batch = _Batch(now)
+        for record, error in poison:
+            self._quarantine(batch, record, error, None)
+        async with self._store.transaction() as transaction:
+            fresh = await self._fresh(batch, transaction, incoming)
+            addressed = await self._correlate(batch, transaction, fresh)
+            await self._load(batch, transaction, sorted({person_id for person_id, _ in addressed}))
+            for person_id, one in addressed:
+                self._decide(batch, person_id, one)
+            await self._note_manager_cycles(batch, transaction)
+            messages = self._collect(batch)
+            segment = await transaction.save(batch.changes, now=now)
+        self._writer.saved(len(batch.entries))
+        return segment, messages
+
+    async def _fresh(
+        self, batch: _Batch, transaction: ResolveTransaction, incoming: Sequence[Incoming]
+    ) -> list[Incoming]:
+        """Those events that were never accepted before."""
+        if not incoming:
+            return []
+        seen = await transaction.seen([one.envelope.key for one in incoming])
+        fresh = []
+        for one in incoming:
+            key = one.envelope.key
+            if key in seen:
+                batch.entries.append(_entry(AuditKind.EVENT_DUPLICATED, batch.now, one, one.person_id))
+            else:
+                seen.add(key)
+                fresh.append(one)
+        return fresh
+
+    async def _correlate(
+        self, batch: _Batch, transaction: ResolveTransaction, fresh: Sequence[Incoming]
+    ) -> list[tuple[str, Incoming]]:
+        """Whom each event is about. An e-mail address has to lead to exactly one person."""
+        emails = {one.change.email.lower() for one in fresh if one.person_id is None}  # type: ignore[attr-defined]
+        owners = await transaction.correlate_emails(sorted(emails)) if emails else {}
+        addressed = []
+        for one in fresh:
+            if one.person_id is not None:
+                addressed.append((one.person_id, one))
+                continue
+            found = owners.get(one.change.email.lower(), [])  # type: ignore[attr-defined]
+            if len(found) == 1:
+                addressed.append((found[0], one))
+            else:
+                code = "ambiguous_correlation" if found else "uncorrelated"
+                reason = f"{len(found)} persons have the e-mail address of the event; it has to be exactly one"
+                self._quarantine(batch, one.record, Poison(code, reason), one)
+        return addressed
+
+    async def _load(self, batch: _Batch, transaction: ResolveTransaction, person_ids: Sequence[str]) -> None:
+        if not person_ids:
+            return
+        batch.persons, batch.accounts, timers = await transaction.load(person_ids)
+        for person_id, rows in timers.items():
+            batch.timers[person_id] = {(t.kind, t.due): Boundary(t.kind, t.due, t.event_id) for t in rows}
+            batch.open_timers.update((person_id, t.kind, t.due) for t in rows)
+
+    def _decide(self, batch: _Batch, person_id: str, one: Incoming) -> None:
+        person = batch.persons.get(person_id) or Person(person_id)
+        accounts = batch.accounts.setdefault(person_id, {})
+        timers = batch.timers.setdefault(person_id, {})
+        envelope = one.envelope
+        cause = Cause(envelope.key, envelope.time, envelope.correlation_id or envelope.id)
+        resolution = resolve(person, accounts, timers.values(), one.change, cause, self._policy, batch.now)
+        batch.persons[person_id] = resolution.person
+        if "manager_id" in resolution.changed:
+            batch.managers.add(person_id)
+        for boundary in resolution.timers_set:
+            timers[boundary.kind, boundary.due] = boundary
+        for boundary in resolution.timers_cancelled:
+            del timers[boundary.kind, boundary.due]
+        outcome = "superseded" if resolution.superseded else "resolved" if resolution.raised else "no_change"
+        batch.changes.inbox.append(InboxRow(envelope.key, outcome))
+        self._record(batch, one, person_id, resolution, cause, outcome)
+        for raised in resolution.raised:
+            accounts[raised.account.app] = raised.account
+            batch.touched[person_id, raised.account.app] = raised.account
+            batch.commands.append(command(raised, envelope.traceparent, batch.now))
+
+    def _record(
+        self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str
+    ) -> None:
+        common: dict[str, Any] = {
+            "at": batch.now,
+            "actor": one.envelope.source,
+            "person_id": person_id,
+            "event_id": cause.event_id,
+            "correlation_id": cause.correlation_id,
+        }
+        details: dict[str, Any] = {
+            "outcome": outcome,
+            "transition": resolution.transition.value,
+            "status": resolution.status.value,
+        }
+        if resolution.changed:
+            details["changed"] = resolution.changed
+        if resolution.problems:
+            details["problems"] = resolution.problems
+            log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
+        received = {"type": one.envelope.type, "stated_at": timestamp(cause.stated)}
+        batch.entries.append(Entry(AuditKind.EVENT_RECEIVED, details=received, **common))
+        batch.entries.append(Entry(AuditKind.PERSON_RESOLVED, policy=self._policy.digest, details=details, **common))
+        for raised in resolution.raised:
+            batch.entries.append(
+                Entry(
+                    AuditKind.COMMAND_ISSUED,
+                    app=raised.account.app,
+                    revision=raised.account.revision,
+                    policy=self._policy.digest,
+                    details={"command": raised.kind, "effective_at": timestamp(raised.effective_at)},
+                    **common,
+                )
+            )
+        for kind, boundaries in (
+            (AuditKind.TIMER_SET, resolution.timers_set),
+            (AuditKind.TIMER_CANCELLED, resolution.timers_cancelled),
+        ):
+            for boundary in boundaries:
+                due = {"timer": boundary.kind, "due": timestamp(boundary.due)}
+                batch.entries.append(Entry(kind, details=due, **common))
+
+    async def _note_manager_cycles(self, batch: _Batch, transaction: ResolveTransaction) -> None:
+        """A cycle of managers is HR's mistake: it goes on the timelines of those in it and stops nothing."""
+        if not batch.managers:
+            return
+        managers = {
+            person_id: person.history.at(batch.now).get("manager_id") for person_id, person in batch.persons.items()
+        }
+        for _ in range(MAX_CHAIN):
+            above = {manager for manager in managers.values() if manager is not None} - managers.keys()
+            if not above:
+                break
+            stored = await transaction.managers(sorted(above))
+            managers.update({manager: stored.get(manager) for manager in above})
+        for person_id in sorted(batch.managers):
+            if manager_cycle(person_id, managers):
+                details = {"problem": "manager_cycle", "reason": "the chain of managers comes back to this person"}
+                batch.entries.append(
+                    Entry(AuditKind.PERSON_RESOLVED, batch.now, "resolver", person_id=person_id, details=details)
+                )
+
+    def _quarantine(self, batch: _Batch, record: Record, error: Poison, one: Incoming | None) -> None:
+        event_id = one.envelope.key if one else None
+        batch.changes.quarantined.append(
+            Quarantined(
+                record.topic,
+                record.partition,
+                record.offset,
+                error.code,
+                str(error),
+                record.key,
+                record.value,
+                event_id,
+                batch.now,
+            )
+        )
+        place = f"{record.topic}/{record.partition}/{record.offset}"
+        if event_id is not None:
+            batch.changes.inbox.append(InboxRow(event_id, "quarantined"))
+        batch.entries.append(
+            Entry(
+                AuditKind.EVENT_QUARANTINED,
+                batch.now,
+                one.envelope.source if one else "unknown",
+                event_id=event_id,
+                details={"code": error.code, "reason": str(error), "record": place},
+            )
+        )
+        headers: Headers = (
+            ("quarantine-code", error.code.encode()),
+            ("quarantine-reason", str(error).encode()),
+            ("quarantine-record", place.encode()),
+            *((name, value) for name, value in record.headers if value is not None),
+        )
+        batch.commands.append(Message(QUARANTINE, record.key or b"", record.value or b"", headers))
+        log.warning("event_quarantined", code=error.code, record=place)
+
+    def _collect(self, batch: _Batch) -> list[Message]:
+        """Everything to be written, commands before the entries that speak of them."""
+        changes = batch.changes
+        changes.persons = [person for person in batch.persons.values() if person.decision is not None]
+        changes.accounts = list(batch.touched.values())
+        wanted = {
+            (person_id, boundary.kind, boundary.due): boundary
+            for person_id, boundaries in batch.timers.items()
+            for boundary in boundaries.values()
+        }
+        changes.timers_set = [
+            Timer(person_id, kind, due, boundary.event_id, boundary.kind)
+            for (person_id, kind, due), boundary in wanted.items()
+            if (person_id, kind, due) not in batch.open_timers
+        ]
+        changes.timers_cancelled = [Timer(*key, "", "") for key in batch.open_timers - wanted.keys()]
+        changes.outbox = [*batch.commands, *self._writer.stamp(batch.entries)]
+        return changes.outbox
+
+
+def _entry(kind: AuditKind, now: datetime, one: Incoming, person_id: str | None) -> Entry:
+    envelope = one.envelope
+    return Entry(
+        kind,
+        now,
+        envelope.source,
+        person_id=person_id,
+        event_id=envelope.key,
+        correlation_id=envelope.correlation_id or envelope.id,
+    )
+
+
+def command(raised: Raised, traceparent: str, now: datetime) -> Message:
+    """The command for a raised account, on its lane, keyed by person."""
+    account = raised.account
+    body: Mapping[str, Any] = {
+        "person_id": account.person_id,
+        "app": account.app,
+        "kind": raised.kind,
+        "revision": account.revision,
+        "state": account.state,
+        "resource": account.resource,
+        "groups": account.groups,
+        "event_id": account.event_id,
+        "policy": account.policy,
+        "effective_at": timestamp(raised.effective_at),
+    }
+    envelope = Envelope(
+        id=f"{account.person_id}/{account.app}/{account.revision}",
+        source="jml/resolver",
+        type=AccountCommand.TYPE,
+        time=now,
+        subject=account.person_id,
+        correlation_id=account.correlation_id,
+        traceparent=traceparent,
+    )
+    return Message(
+        lane_topic(account.app, lane(raised.kind)), account.person_id.encode(), orjson.dumps(body), envelope.headers()
+    )

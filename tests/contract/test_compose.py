@@ -1,0 +1,181 @@
+"""docker-compose.yml cannot be started in the tests, so what would only be noticed in production is checked here."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+import yaml
+from sqlalchemy import make_url
+
+from orchestrator.config import load_config
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+ROLES = {"resolver", "connector", "scheduler", "relay", "auditor"}
+"""To be replaced by the registry of `workers`, once there is one: a role that is not deployed does nothing."""
+
+DRAIN_SECONDS = 30
+"""To be replaced by the configuration's defaults: the drain on a rebalance plus the broker's graceful timeout."""
+
+CONFIG = "/etc/jml/jml.toml"
+SECRET_NAME = re.compile(r"password|secret|token|credential|private|api_?key", re.IGNORECASE)
+URL_WITH_PASSWORD = re.compile(r"://[^/@\s:]+:[^/@\s]+@")
+
+every_service = pytest.mark.parametrize("name", sorted(SERVICES))
+
+
+def is_task(service: dict[str, Any]) -> bool:
+    return bool(service.get("restart") == "no")
+
+
+def own(service: dict[str, Any]) -> bool:
+    """Whether it runs our image."""
+    return "build" in service
+
+
+def default(text: str) -> str:
+    """What `${NAME:-default}` becomes when nobody sets the variable."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+def seconds(duration: str) -> int:
+    assert duration.endswith("s"), f"write durations in seconds here, not as {duration}"
+    return int(duration[:-1])
+
+
+def leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Each scalar of a document, with the dotted path that leads to it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner, path)
+    else:
+        yield path, str(value)
+
+
+def test_it_is_a_valid_compose_file() -> None:
+    schema = json.loads((ROOT / "tests/samples/compose-spec/schema.json").read_text())
+    jsonschema.validate(COMPOSE, schema, cls=jsonschema.Draft202012Validator)
+
+
+def test_each_role_is_deployed_and_nothing_else_is_run() -> None:
+    run = {name: service["command"] for name, service in SERVICES.items() if service.get("command", [""])[0] == "run"}
+    assert run == {role: ["run", role, "--config", CONFIG] for role in ROLES}
+
+
+@every_service
+def test_a_service_has_a_health_check_or_ends_by_itself(name: str) -> None:
+    service = SERVICES[name]
+    assert is_task(service) != ("healthcheck" in service)
+    assert "restart" in service
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_worker_has_time_to_drain(role: str) -> None:
+    assert seconds(SERVICES[role]["stop_grace_period"]) > DRAIN_SECONDS
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_worker_waits_for_tables_and_topics(role: str) -> None:
+    assert SERVICES[role]["depends_on"].keys() == {"kafka", "postgres", "migrate", "topics"}
+
+
+@every_service
+def test_what_a_service_waits_for_can_happen(name: str) -> None:
+    for other, wish in SERVICES[name].get("depends_on", {}).items():
+        expected = "service_completed_successfully" if is_task(SERVICES[other]) else "service_healthy"
+        assert wish["condition"] == expected
+        assert "profiles" not in SERVICES[other] or SERVICES[other]["profiles"] == SERVICES[name].get("profiles")
+
+
+@every_service
+def test_an_image_is_pinned(name: str) -> None:
+    tag = default(SERVICES[name]["image"]).partition(":")[2]
+    assert tag
+    assert "latest" not in tag
+
+
+def test_the_base_images_of_ours_are_pinned() -> None:
+    bases = re.findall(r"^FROM (\S+)", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
+    assert bases
+    assert all(re.search(r":\d", base) for base in bases)
+
+
+def test_kafka_is_the_version_that_the_tests_run_against() -> None:
+    pom = ElementTree.fromstring((ROOT / "tests/services/pom.xml").read_text())  # noqa: S314 - our own file
+    version = pom.findtext("{*}properties/{*}kafka.version")
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{version}"
+
+
+@every_service
+def test_a_service_is_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert str(service["user"]).partition(":")[0] not in {"", "0", "root"}
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service.get("read_only") is (None if name == "kafka" else True)
+    assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
+    assert "ports" not in service, "publishing a port is the operator's decision, in an override file"
+
+
+def test_our_services_run_as_the_user_of_the_image() -> None:
+    users = re.findall(r"^USER (\S+)", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
+    assert {service["user"] for service in SERVICES.values() if own(service)} == set(users)
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/jml.toml", "deploy/Dockerfile"])
+def test_no_url_carries_a_password(file: str) -> None:
+    assert not URL_WITH_PASSWORD.search((ROOT / file).read_text())
+
+
+def test_no_secret_stands_in_the_file() -> None:
+    for name, service in SERVICES.items():
+        for path, value in leaves(service.get("environment", {})):
+            if SECRET_NAME.search(path):
+                assert value.startswith("/run/secrets/"), f"{name}{path} is not a reference"
+
+
+def test_secrets_are_files_that_git_ignores() -> None:
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    for secret in COMPOSE["secrets"].values():
+        assert f"{Path(secret['file']).parent}/" in ignored
+
+
+@every_service
+def test_a_service_gets_each_secret_it_reads_and_the_demo_gets_none(name: str) -> None:
+    service = SERVICES[name]
+    given = set(service.get("secrets", []))
+    assert given <= COMPOSE["secrets"].keys()
+    assert not (given and "profiles" in service)
+    read = {Path(value).name for _, value in leaves(service.get("environment", {})) if value.startswith("/run/secrets")}
+    assert read <= given
+
+
+def test_the_mounted_configuration_is_valid() -> None:
+    name = default(COMPOSE["configs"]["jml_toml"]["file"])
+    config = load_config(ROOT / name)
+    broker, _, port = config.kafka.bootstrap.partition(":")
+    assert broker in SERVICES
+    assert SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"BROKER://{broker}:{port}"
+    assert make_url(config.store.url).host in SERVICES
+    assert any(volume.endswith(f":{config.audit.dir}") for volume in SERVICES["auditor"]["volumes"])
+
+
+def test_data_lives_in_named_volumes() -> None:
+    mounted = {volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
+    assert mounted == COMPOSE["volumes"].keys()
+
+
+def test_the_demo_applications_start_only_when_asked_for() -> None:
+    demo = {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]}
+    assert demo == {"directory", "engineering", "payroll"}
+    assert all(SERVICES[name]["command"][:2] == ["demo-app", name] for name in demo)
