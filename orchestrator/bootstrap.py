@@ -34,7 +34,6 @@ from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.flows.relay import RelayFlow
 from orchestrator.flows.resolve import ResolveFlow
 from orchestrator.ports import Clock, Publisher
-from schemas.topics import QUARANTINE
 
 log = structlog.get_logger()
 
@@ -58,6 +57,9 @@ class Runtime:
 
     config: Config
     clock: Clock
+    """The time of the people's lives: what is due and what is effective. A demo runs it through years."""
+    wall: Clock
+    """The machine's time: waiting, retries, and when something was recorded."""
     database: Database
     publisher: Publisher
     outbox: OutboxPublisher
@@ -68,18 +70,20 @@ class Runtime:
 
     def resolve_flow(self) -> ResolveFlow:
         """The resolver's flow, with a writer of its own."""
-        writer = AuditWriter("resolver", self.clock.now())
-        return ResolveFlow(SqlResolveStore(self.database), self.outbox, writer, self.config.policy(), self.clock)
+        writer = AuditWriter("resolver", self.wall.now())
+        store = SqlResolveStore(self.database)
+        return ResolveFlow(store, self.outbox, writer, self.config.policy(), self.clock, self.wall)
 
     def expire_flow(self) -> tuple[ExpireFlow, SqlTimerStore]:
         """The scheduler's flow, and the store that knows what is due next."""
         store = SqlTimerStore(self.database)
-        return ExpireFlow(store, self.outbox, AuditWriter("scheduler", self.clock.now()), self.clock), store
+        writer = AuditWriter("scheduler", self.wall.now())
+        return ExpireFlow(store, self.outbox, writer, self.clock, self.wall), store
 
     def relay_flow(self) -> RelayFlow:
         """The relay's flow."""
         return RelayFlow(
-            SqlAttentionStore(self.database), SqlOutbox(self.database), self.outbox, self.publisher, self.clock
+            SqlAttentionStore(self.database), SqlOutbox(self.database), self.outbox, self.publisher, self.wall
         )
 
     def lanes(self, app: str) -> Lanes:
@@ -97,7 +101,7 @@ class Runtime:
             transport=transport,
             store=SqlConvergeStore(self.database),
             outbox=self.outbox,
-            clock=self.clock,
+            clock=self.wall,
             concurrency=settings.concurrency,
             backoff=Backoff(settings.retry.base_seconds, settings.retry.max_seconds),
             attempts=settings.retry.attempts,
@@ -106,32 +110,36 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(config: Config, *, clock: Clock | None = None) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    config: Config, *, clock: Clock | None = None, broker: EmbeddedBroker | None = None
+) -> AsyncIterator[Runtime]:
     """Everything the roles share, closed in the right order at the end.
 
-    On the embedded broker the database is migrated as well: there is nobody else to do it.
+    On the embedded broker the database is migrated as well: there is nobody else to do it. `broker` is an embedded one
+    that runs already.
     """
-    clock = clock or SystemClock()
+    wall = SystemClock()
     database = Database(config.store.url)
-    embedded = EmbeddedBroker() if config.kafka.embedded else None
+    embedded = broker or (EmbeddedBroker() if config.kafka.embedded else None)
     bootstrap = config.kafka.bootstrap
     kafka_publisher: KafkaPublisher | None = None
     runtime: Runtime | None = None
     try:
         if embedded is not None:
-            await asyncio.to_thread(embedded.start)
+            if broker is None:
+                await asyncio.to_thread(embedded.start)
             bootstrap = embedded.bootstrap
             await migrate(database)
         else:
             await check_migrated(database)
         kafka_publisher = KafkaPublisher(bootstrap)
         unread = Unread() if embedded is not None else None
+        consumers = Consumers(bootstrap, config.kafka, on_read=_count_reads(unread) if unread else None)
         publisher: Publisher = kafka_publisher
         if unread is not None:
-            publisher = BoundedPublisher(kafka_publisher, unread, lambda topic: topic != QUARANTINE)
+            publisher = BoundedPublisher(kafka_publisher, unread, lambda topic: topic in consumers.topics)
         outbox = OutboxPublisher(publisher, SqlOutbox(database))
-        consumers = Consumers(bootstrap, config.kafka, on_read=_count_reads(unread) if unread else None)
-        runtime = Runtime(config, clock, database, publisher, outbox, consumers, unread)
+        runtime = Runtime(config, clock or wall, wall, database, publisher, outbox, consumers, unread)
         outbox.start()
         yield runtime
         await outbox.drain()
@@ -143,7 +151,7 @@ async def open_runtime(config: Config, *, clock: Clock | None = None) -> AsyncIt
         if kafka_publisher is not None:
             await kafka_publisher.close()
         await database.close()
-        if embedded is not None:
+        if embedded is not None and broker is None:
             embedded.stop()
 
 
@@ -178,11 +186,11 @@ async def running(runtime: Runtime, roles: Sequence[Role]) -> AsyncIterator["asy
         for role in roles:
             await role.start()
             started.append(role)
-        await runtime.consumers.broker.start()
+        await runtime.consumers.start()
         yield failed
     finally:
         await asyncio.gather(*(role.stop() for role in started))
-        await runtime.consumers.broker.stop()
+        await runtime.consumers.stop()
 
 
 async def until_done_or(failed: "asyncio.Future[BaseException]", work: Coroutine[Any, Any, Any]) -> None:

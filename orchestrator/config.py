@@ -120,7 +120,7 @@ class AppConfig(_Table):
     groups: str = "[]"
     attributes: dict[str, str]
     leave_of_absence: Literal["keep", "deactivate"] = "keep"
-    delete_after_days: int | None = Field(default=None, ge=0)
+    delete_after_days: int | None = Field(default=None, ge=0, le=36500)
     retry: RetryConfig = RetryConfig()
     max_members_per_patch: int = Field(default=500, ge=1)
 

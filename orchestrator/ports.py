@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from orchestrator.domain.account import Account, Progress
 from orchestrator.domain.person import Person
@@ -52,8 +52,7 @@ class Quarantined:
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Timer:
+class Timer(NamedTuple):
     """Something due for a person. `event_id` is the event it came from, `rule` what computed it."""
 
     person_id: str
@@ -63,8 +62,7 @@ class Timer:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class InboxRow:
+class InboxRow(NamedTuple):
     """An accepted event and the terminal state it reached: resolved, no_change, superseded or quarantined."""
 
     key: str

@@ -6,9 +6,9 @@ Source: CloudEvents Kafka Protocol Binding 1.0.2, sections 3.2 and 3.3.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -69,14 +69,13 @@ class Envelope:
         return tuple(pairs)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One record on its way to a topic. Order within a sequence of messages is kept per key."""
 
     topic: str
     key: bytes
     value: bytes
-    headers: Headers = field(default=())
+    headers: Headers = ()
 
 
 def timestamp(moment: datetime) -> str:

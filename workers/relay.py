@@ -1,8 +1,6 @@
 """relay: publishes what a crash left unsent and re-issues what is due for another look."""
 
 import asyncio
-import contextlib
-from datetime import timedelta
 
 import structlog
 
@@ -15,9 +13,10 @@ SWEEP_SECONDS = 1.0
 
 
 def relay(runtime: Runtime) -> Role:
-    """Sweep every second, and at once when the clock was stepped; a sweep that finds nothing costs two index reads."""
+    """Sweep every second; a sweep that finds nothing costs two index reads."""
     flow = runtime.relay_flow()
     tasks: list[asyncio.Task[None]] = []
+    failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def sweep_for_ever() -> None:
         while True:
@@ -27,19 +26,22 @@ def relay(runtime: Runtime) -> Role:
                     log.info("relayed", segments=segments, accounts=accounts)
             except (StoreUnavailable, BrokerUnavailable) as error:
                 log.warning("relay_waits", reason=error.code)
-            wait = runtime.clock.sleep_until(runtime.clock.now() + timedelta(seconds=SWEEP_SECONDS))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wait, SWEEP_SECONDS)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failed.set_result(error)
 
     async def start() -> None:
         """Begin to sweep."""
-        tasks.append(asyncio.create_task(sweep_for_ever(), name="relay"))
+        task = asyncio.create_task(sweep_for_ever(), name="relay")
+        task.add_done_callback(ended)
+        tasks.append(task)
 
     async def stop() -> None:
         """A sweep that is cut off repeats: both of its parts are harmless to repeat."""
         for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
 
-    return Role("relay", start, stop)
+    return Role("relay", start, stop, (failed,))

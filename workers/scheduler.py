@@ -22,7 +22,7 @@ def scheduler(runtime: Runtime) -> Role:
     """One APScheduler job at the next due instant, one at a safety interval; both do the same sweep."""
     expire, timers = runtime.expire_flow()
     jobs = AsyncIOScheduler(
-        timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        timezone=UTC, job_defaults={"coalesce": True, "max_instances": 2, "misfire_grace_time": None}
     )
     watching: list[asyncio.Task[None]] = []
 

@@ -1,6 +1,7 @@
 """Options that many commands share, so that they are called and behave the same everywhere."""
 
 import asyncio
+import gc
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -28,3 +29,20 @@ def load(path: Path) -> Config:
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's asynchronous part; Ctrl-C cancels it and its clean-up runs."""
     return asyncio.run(work)
+
+
+def run_service(work: Coroutine[Any, Any, T]) -> T:
+    """Run work that keeps a core busy: on uvloop where there is one, with a collector that looks less often.
+
+    A role makes and drops a hundred thousand small objects a second, none of them in cycles; with Python's default
+    thresholds a tenth of its time goes into looking for some.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+    try:
+        import uvloop
+    except ImportError:  # there is none for this platform
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)

@@ -71,7 +71,7 @@ def document(found: PersonView, default_zone: str, now: datetime) -> dict[str, A
         ],
         "attributes": attributes_since(found.person.history, now),
         "accounts": [_account(one) for one in found.accounts],
-        "timers": [asdict(one) for one in found.timers],
+        "timers": [one._asdict() for one in found.timers],
         "timeline": [asdict(one) for one in found.timeline],
     }
 

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from orchestrator.bootstrap import Role, Runtime, open_runtime, running, until_done_or
-from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
+from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_service
 from orchestrator.config import Config
 from orchestrator.errors import UserError
 from orchestrator.log import configure
@@ -50,7 +50,7 @@ def run(
     if settings.kafka.embedded:
         raise UserError("the embedded broker serves one process only: use `jml up`, or set [kafka] bootstrap")
     configure(log_level)
-    run_async(_serve(settings, {role: make}))
+    run_service(_serve(settings, {role: make}))
 
 
 @app.command()
@@ -60,7 +60,7 @@ def up(config: ConfigPath = DEFAULT_CONFIG, log_level: LogLevel = "info") -> Non
     Example: `jml up --config jml.toml`
     """
     configure(log_level)
-    run_async(_serve(load(config), {name: find_role(name) for name in role_names()}))
+    run_service(_serve(load(config), {name: find_role(name) for name in role_names()}))
 
 
 async def _serve(config: Config, makers: dict[str, MakeRole]) -> None:
@@ -127,7 +127,7 @@ def demo(
         raise UserError(f"{state_dir} holds a demo already; name an empty folder, or remove it")
     configure("error")
     with _state_folder(state_dir) as state:
-        outcome = run_async(_play(state, folder, export=export_accounts is not None))
+        outcome = run_service(_play(state, folder, export=export_accounts is not None))
     if export_accounts is not None:
         export_accounts.write_bytes(orjson.dumps(outcome.exported, option=orjson.OPT_INDENT_2))
     _show(outcome, state_dir, Console(stderr=as_json))

@@ -15,7 +15,8 @@ from orchestrator.ports import ApplicationHealth, StoreStatus
 
 app = typer.Typer(rich_markup_mode="markdown")
 
-UNKNOWN = ApplicationHealth("unknown", "no connector has called it yet")
+OPEN = ApplicationHealth("open")
+"""An application that nobody ever paused has no health on record."""
 
 
 @app.command()
@@ -46,7 +47,7 @@ def document(config: Config, found: StoreStatus) -> dict[str, Any]:
         "persons": found.persons,
         "applications": {
             name: {
-                "health": asdict(found.health.get(name, UNKNOWN)),
+                "health": asdict(found.health.get(name, OPEN)),
                 "accounts": {one.value: found.accounts.get(name, {}).get(one.value, 0) for one in AccountStatus},
                 "parked_leavers": found.parked_leavers.get(name, 0),
                 "configured": name in config.apps,
@@ -82,7 +83,7 @@ def _print(config: Config, found: StoreStatus) -> None:
 
 def _rows(config: Config, found: StoreStatus) -> Iterator[tuple[object, ...]]:
     for name in _apps(config, found):
-        health = found.health.get(name, UNKNOWN)
+        health = found.health.get(name, OPEN)
         why = health.reason
         if health.not_before is not None:
             why = f"{why}; no call before {moment(health.not_before)}".removeprefix("; ")

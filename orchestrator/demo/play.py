@@ -167,8 +167,6 @@ async def _until_quiet(
             left_before, moved = left, time.monotonic()
         elif time.monotonic() - moved > 60:
             raise Stuck(f"{left} pieces of work are left and nothing moves; look with --state-dir and `jml status`")
-        if left < 200:  # retries wait for their time: let the clock run to it
-            clock.advance_to(clock.now() + timedelta(seconds=5))
         await asyncio.sleep(0.05)
 
 

@@ -1,10 +1,9 @@
 """What a person's engagements and attributes mean at an instant: the standing, and when it changes next."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.domain.days import end_of, start_of
 from orchestrator.domain.history import EARLIEST, History, Stated
@@ -33,8 +32,7 @@ class Transition(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """An engagement with its instants: access from `start` until `end` (None: open). `end_kind` says what ends it."""
 
     id: str
@@ -45,8 +43,7 @@ class Span:
     event_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """The person at an instant. `since` is the instant from which the status holds, `kind` that of the engagement."""
 
     status: Status
@@ -55,8 +52,7 @@ class Standing:
     attributes: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Boundary:
+class Boundary(NamedTuple):
     """An instant at which the standing may change, and the event that put it there."""
 
     kind: str

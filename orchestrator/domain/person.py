@@ -41,8 +41,7 @@ TIME_ZONE = "time_zone"
 """The attribute that says where the worker's days begin and end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Engagement:
+class Engagement(NamedTuple):
     """One contract. Every fact of it counts as it was stated last."""
 
     id: str
@@ -52,8 +51,7 @@ class Engagement:
     end: Stated[End | None] = Stated(None)
 
 
-@dataclass(frozen=True, slots=True)
-class ContractStatement:
+class ContractStatement(NamedTuple):
     """A change of contract that names no engagement; None in a field: not stated."""
 
     contract_end: Stated[date | None] | None
@@ -122,8 +120,7 @@ def zones(history: History, default_zone: str) -> Zones:
     return Zones(tuple(stated), zone(None, default_zone))
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
+class _Context(NamedTuple):
     event_id: str
     stated: datetime
     default_zone: str
@@ -171,7 +168,7 @@ def _engage(
         name: cast("Stated[Any]", getattr(known, name)).newer(value, now.stated, now.event_id)
         for name, value in facts.items()
     }
-    return replace(person, engagements={**person.engagements, engagement_id: replace(known, **newer)})
+    return replace(person, engagements={**person.engagements, engagement_id: known._replace(**newer)})
 
 
 def _joined(person: Person, change: WorkerJoined, now: _Context) -> Person:

@@ -7,11 +7,11 @@ parts evaluated one by one to name the culprit.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cel
 import orjson
@@ -81,8 +81,7 @@ class ApplicationPolicy:
     delete_after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Desire:
+class Desire(NamedTuple):
     """What a person should have in one application at an instant."""
 
     state: DesiredState
@@ -92,9 +91,12 @@ class Desire:
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
+    """`whole` gives `[scope, groups, values]` of the attributes in the order of `places`, or `[false]`."""
+
     policy: ApplicationPolicy
     whole: cel.Program
     parts: Mapping[str, cel.Program]
+    places: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,9 @@ class Policy:
     applications: Mapping[str, _Compiled] = field(repr=False)
     digest: str
     default_zone: str = "UTC"
+    fields: frozenset[str] = frozenset()
+    """The person's fields that any expression names: only these are handed to CEL, which copies every one."""
+    _context: cel.Context = field(default_factory=lambda: _new_context(), repr=False, compare=False)
 
     def app_policy(self, app: str) -> ApplicationPolicy | None:
         """The policy of one application, None when the application is no longer connected."""
@@ -117,21 +122,20 @@ class Policy:
         """
         if standing.status not in (Status.ACTIVE, Status.ON_LEAVE):
             return {}, []
-        context = cel.Context(variables={"person": _person(person_id, standing)})
-        stdlib.add_stdlib_to_context(context)
+        context = self._context  # made once: each has the whole standard library, each evaluation its own person
+        context.add_variable("person", _person(person_id, standing, self.fields))
         found: dict[str, Desire] = {}
         failed: list[ExpressionError] = []
         for app, compiled in self.applications.items():
             if standing.status is Status.ON_LEAVE and compiled.policy.leave_of_absence == "deactivate":
                 continue
             try:
-                outcome = _evaluate(compiled, context)
+                desire = _evaluate(compiled, context)
             except ExpressionError as error:
                 failed.append(error)
                 continue
-            if outcome["scope"] is True:
-                groups = tuple(sorted({name for name in outcome["groups"] if name}))
-                found[app] = Desire("active", nest(outcome["attributes"]), groups)
+            if desire is not None:
+                found[app] = desire
         return found, failed
 
 
@@ -161,7 +165,8 @@ def compile_policy(
                 problems.append(ExpressionError(policy.app, key, _first_line(error)))
         problems += _conflicts(policy)
         if len(parts) == len(expressions):
-            compiled[policy.app] = _Compiled(policy, cel.compile(_whole(policy)), parts)
+            places = tuple((path, tuple(split_path(path))) for path in policy.attributes)
+            compiled[policy.app] = _Compiled(policy, cel.compile(_whole(policy)), parts, places)
     if problems:
         return None, problems
     described = [
@@ -176,20 +181,20 @@ def compile_policy(
         for p in policies
     ]
     text = orjson.dumps([default_zone, described], option=orjson.OPT_SORT_KEYS)
-    return Policy(compiled, hashlib.sha256(text).hexdigest()[:16], default_zone), []
+    digest = hashlib.sha256(text).hexdigest()[:16]
+    return Policy(compiled, digest, default_zone, _fields_named(policies)), []
 
 
-def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"name.givenName": "Ann"}` as the SCIM resource `{"name": {"givenName": "Ann"}}`; empty values are left out."""
+def nest(values: Iterable[tuple[Sequence[str], Any]]) -> dict[str, Any]:
+    """`[(("name", "givenName"), "Ann")]` as `{"name": {"givenName": "Ann"}}`; empty values are left out."""
     resource: dict[str, Any] = {}
-    for path, value in flat.items():
+    for steps, value in values:
         if value is None or value == "" or value == []:
             continue
-        *parents, leaf = split_path(path)
         place = resource
-        for parent in parents:
+        for parent in steps[:-1]:
             place = place.setdefault(parent, {})
-        place[leaf] = value
+        place[steps[-1]] = value
     return resource
 
 
@@ -213,17 +218,34 @@ def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> dateti
         return None
 
 
-def _person(person_id: str, standing: Standing) -> dict[str, Any]:
-    """The person as CEL sees it: every field is there, the unstated ones as empty text."""
+def _person(person_id: str, standing: Standing, fields: frozenset[str]) -> dict[str, Any]:
+    """The person as CEL sees it: every field that is asked for is there, the unstated ones as empty text."""
     attributes = standing.attributes
-    person: dict[str, Any] = {name: attributes.get(name) or "" for name in PERSON_FIELDS}
+    person: dict[str, Any] = {name: attributes.get(name) or "" for name in fields.intersection(PERSON_FIELDS)}
     person["id"] = person_id
     person["kind"] = standing.kind
     person["status"] = standing.status.value
-    person["custom"] = {
-        name.removeprefix("custom."): value for name, value in attributes.items() if name.startswith("custom.")
-    }
+    if "custom" in fields:
+        person["custom"] = {
+            name.removeprefix("custom."): value for name, value in attributes.items() if name.startswith("custom.")
+        }
     return person
+
+
+def _fields_named(policies: Iterable[ApplicationPolicy]) -> frozenset[str]:
+    """Every field that follows `person.`; all of them where an expression takes `person` otherwise."""
+    named: set[str] = set()
+    for policy in policies:
+        for expression in _expressions(policy).values():
+            for name in re.findall(r"\bperson\b(?:\s*\.\s*([A-Za-z_]\w*))?", expression):
+                named.update([name] if name else [*PERSON_FIELDS, "custom"])
+    return frozenset(named)
+
+
+def _new_context() -> cel.Context:
+    context = cel.Context()
+    stdlib.add_stdlib_to_context(context)
+    return context
 
 
 def _expressions(policy: ApplicationPolicy) -> dict[str, str]:
@@ -235,25 +257,19 @@ def _expressions(policy: ApplicationPolicy) -> dict[str, str]:
 
 
 def _whole(policy: ApplicationPolicy) -> str:
-    attributes = ", ".join(f"{_quoted(path)}: ({text})" for path, text in policy.attributes.items())
-    return (
-        f"({policy.scope}) ? "
-        f'{{"scope": true, "groups": ({policy.groups}), "attributes": {{{attributes}}}}} : {{"scope": false}}'
-    )
+    values = ", ".join(f"({expression})" for expression in policy.attributes.values())
+    return f"({policy.scope}) ? [true, ({policy.groups}), [{values}]] : [false]"
 
 
-def _quoted(text: str) -> str:
-    return orjson.dumps(text).decode()
-
-
-def _evaluate(compiled: _Compiled, context: cel.Context) -> dict[str, Any]:
+def _evaluate(compiled: _Compiled, context: cel.Context) -> Desire | None:
+    """What the person should have; None outside the scope. Raises ExpressionError."""
     app = compiled.policy.app
     try:
-        outcome: dict[str, Any] = compiled.whole.execute(context)
+        outcome: list[Any] = compiled.whole.execute(context)
     except _FAILURES:
         pass  # the parts say which one it was
     else:
-        return _checked(app, outcome) if outcome["scope"] else outcome
+        return _desire(compiled, *outcome[1:]) if outcome[0] is True else None
     expressions = _expressions(compiled.policy)
     for key, program in compiled.parts.items():
         try:
@@ -261,26 +277,31 @@ def _evaluate(compiled: _Compiled, context: cel.Context) -> dict[str, Any]:
         except _FAILURES as error:
             raise ExpressionError(app, key, _failure(error, expressions[key])) from None
         if key == "scope" and value is False:
-            return {"scope": False}
+            return None
         if key == "scope" and value is not True:
             raise ExpressionError(app, key, "is neither true nor false")
     raise ExpressionError(app, "attributes", "cannot be evaluated as a whole")
 
 
-def _checked(app: str, outcome: dict[str, Any]) -> dict[str, Any]:
+def _desire(compiled: _Compiled, groups: Any, values: list[Any]) -> Desire:
     """The outcome as it will come back from the store; a value that JSON lacks would differ at every decision."""
-    groups = outcome["groups"]
+    app = compiled.policy.app
     if not isinstance(groups, list) or not all(isinstance(name, str) for name in groups):
         raise ExpressionError(app, "groups", "is not a list of names")
     if any(len(name) > MAX_TEXT for name in groups):
         raise ExpressionError(app, "groups", f"has a name of more than {MAX_TEXT} characters")
-    attributes = {}
-    for path, value in outcome["attributes"].items():
-        try:
-            attributes[path] = orjson.loads(orjson.dumps(value))
-        except (TypeError, orjson.JSONDecodeError):
-            raise ExpressionError(app, f"attributes.{path}", f"is no JSON but {type(value).__name__}") from None
-    return {"scope": True, "groups": groups, "attributes": attributes}
+    placed = []
+    for (path, steps), value in zip(compiled.places, values, strict=True):
+        placed.append((steps, value if type(value) is str else _as_json(app, path, value)))
+    return Desire("active", nest(placed), tuple(sorted({name for name in groups if name})))
+
+
+def _as_json(app: str, path: str, value: Any) -> Any:
+    """The value as JSON has it: an instant becomes text."""
+    try:
+        return orjson.loads(orjson.dumps(value))
+    except TypeError:
+        raise ExpressionError(app, f"attributes.{path}", f"is no JSON but {type(value).__name__}") from None
 
 
 def _conflicts(policy: ApplicationPolicy) -> list[ExpressionError]:
@@ -309,9 +330,7 @@ def _is_function(name: str) -> bool:
 
 
 def _functions() -> frozenset[str]:
-    context = cel.Context()
-    stdlib.add_stdlib_to_context(context)
-    return _CORE_FUNCTIONS | frozenset(context.functions)
+    return _CORE_FUNCTIONS | frozenset(_new_context().functions)
 
 
 def _first_line(error: Exception) -> str:

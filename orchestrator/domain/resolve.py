@@ -6,9 +6,9 @@ at which the answer may change.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.domain.account import Account, command_kind
 from orchestrator.domain.lifecycle import (
@@ -35,8 +35,7 @@ RETENTION_END = "retention_end"
 _EXPECTED_BACK = (Status.ON_LEAVE, Status.SUSPENDED)
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """The event behind a decision: its key, when its source stated it, the correlation that it carries on."""
 
     event_id: str
@@ -44,8 +43,7 @@ class Cause:
     correlation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(NamedTuple):
     """An account with a new revision, and the command that goes with it."""
 
     account: Account
@@ -53,8 +51,7 @@ class Raised:
     effective_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """Everything that follows from one change. `problems` are expressions that failed, by `apps.APP.KEY: reason`."""
 
     person: Person
@@ -93,7 +90,9 @@ def resolve(
     raised: tuple[Raised, ...] = ()
     problems: tuple[str, ...] = ()
     timer = isinstance(change, TimerFired)
-    if before is None or changed or before[1:] != kept or found.status is not Status.ACTIVE or timer:
+    # Not `changed`: to an expression, an attribute stated to be empty differs from one that nobody stated.
+    stated = known != found.attributes
+    if before is None or stated or before[1:] != kept or found.status is not Status.ACTIVE or timer:
         desires, failed = policy.desires(person.id, found)
         problems = tuple(str(error) for error in failed)
         untouched = {error.app for error in failed}

@@ -36,6 +36,18 @@ class AuditFlow:
             added += len(rows)
         return added
 
+    async def take_over(self, read: Callable[[int], Iterator[tuple[int, bytes]]]) -> None:
+        """The same when the log may have had another writer. A store that is down stops the auditor here as well."""
+        attempt = 0
+        while True:
+            try:
+                await self.catch_up(read)
+                return
+            except StoreUnavailable as error:
+                attempt += 1
+                log.error("auditor_waits", reason=error.code, attempt=attempt, entries=0)
+                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
+
     async def __call__(self, records: Sequence[Record]) -> None:
         """Append, then index. A full disk or a store that is down stops the auditor, not the entries."""
         attempt = 0

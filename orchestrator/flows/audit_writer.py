@@ -9,9 +9,8 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,8 +23,7 @@ _TYPE: tuple[str, bytes] = ("ce_type", AuditEntry.TYPE.encode())
 _CONTENT: tuple[str, bytes] = ("content-type", b"application/json")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An audit entry before it has a number. `details` never hold values of personal attributes."""
 
     kind: AuditKind
@@ -38,6 +36,10 @@ class Entry:
     correlation_id: str | None = None
     policy: str | None = None
     details: Mapping[str, Any] | None = None
+
+
+_OPTIONAL = Entry._fields[3:9]
+"""person_id to policy: left out of the record where they are not known."""
 
 
 def entry(kind: AuditKind, *, at: datetime, actor: str, **fields: Any) -> Entry:
@@ -61,7 +63,12 @@ class AuditWriter:
 
     def stamp(self, entries: Sequence[Entry]) -> list[Message]:
         """The entries as messages, numbered on from the last saved one."""
-        return [self._message(one, self._sequence + count) for count, one in enumerate(entries, 1)]
+        times: dict[datetime, str] = {}
+        messages = []
+        for sequence, one in enumerate(entries, self._sequence + 1):
+            at = times.get(one.at) or times.setdefault(one.at, timestamp(one.at))
+            messages.append(self._message(one, sequence, at))
+        return messages
 
     def saved(self, entries: int) -> None:
         """The transaction with that many entries is committed."""
@@ -72,9 +79,8 @@ class AuditWriter:
         self._epoch += 1
         self._sequence = 0
 
-    def _message(self, one: Entry, sequence: int) -> Message:
+    def _message(self, one: Entry, sequence: int, at: str) -> Message:
         entry_id = f"{self.name}/{self._epoch}/{sequence}"
-        at = timestamp(one.at)
         body: dict[str, Any] = {
             "id": entry_id,
             "writer": self.name,
@@ -84,9 +90,7 @@ class AuditWriter:
             "kind": one.kind.value,
             "actor": one.actor,
         }
-        for name in ("person_id", "app", "revision", "event_id", "correlation_id", "policy"):
-            if (value := getattr(one, name)) is not None:
-                body[name] = value
+        body.update({name: value for name, value in zip(_OPTIONAL, one[3:9], strict=True) if value is not None})
         if one.details:
             body["details"] = one.details
         headers: Headers = (

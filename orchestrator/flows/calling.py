@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from orchestrator.domain.outcome import classify
-from orchestrator.errors import Ambiguous, ApplicationDown, RateLimited, Rejected, Unavailable
+from orchestrator.errors import Ambiguous, ApplicationDown, RateLimited, Rejected, ScimError, Unavailable
 from orchestrator.ports import ApplicationHealth, Clock, ScimRequest, ScimResponse, ScimTransport
 
 log = structlog.get_logger()
@@ -114,10 +114,12 @@ class Caller:
     gate: Gate = field(init=False)
     slots: Slots = field(init=False)
     _probing: "asyncio.Task[None] | None" = field(default=None, init=False)
+    _probe_after: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.clock)
         self.slots = Slots(self.concurrency)
+        self._probe_after = FIRST_PROBE_SECONDS
 
     async def call(
         self,
@@ -125,9 +127,10 @@ class Caller:
         *,
         urgent: bool,
         correlation_id: str = "",
-        may_send: Callable[[], None] | None = None,
+        may_send: Callable[[], Awaitable[None]] | None = None,
     ) -> ScimResponse:
-        """Send when the gate is open and a slot is free. `may_send` is asked at the last moment and may raise.
+        """Send when the gate is open and a slot is free. `may_send` is asked at the last moment and may raise; what it
+        awaits holds the slot, so that nobody has to stand in line again afterwards.
 
         While the application is out of order the call waits for a probe to succeed, and is sent then. A call that is
         still forbidden after that is refused for its own sake. Raises the other errors of `ports.ScimTransport` and
@@ -138,10 +141,10 @@ class Caller:
             await self.gate.passed()
             await self.slots.take(urgent=urgent)
             try:
+                if may_send is not None:
+                    await may_send()
                 if self.gate.paused or self.gate.not_before is not None:
                     continue  # it closed while we stood in line
-                if may_send is not None:
-                    may_send()
                 return await self._send(request, correlation_id)
             except ApplicationDown as error:
                 refused += 1
@@ -153,7 +156,11 @@ class Caller:
 
     async def _send(self, request: ScimRequest, correlation_id: str) -> ScimResponse:
         response = await self.transport.send(request, correlation_id=correlation_id)
+        if _is_page(response):
+            raise _not_scim(request, response)
         if response.status < 300:
+            if request.method != "GET":
+                self._probe_after = FIRST_PROBE_SECONDS
             return response
         error = classify(response.status, response.body, response.headers, self.clock.now())
         if isinstance(error, RateLimited | Unavailable) and error.not_before is not None:
@@ -174,12 +181,14 @@ class Caller:
             await self.on_health(ApplicationHealth("paused", str(error), self.clock.now()))
 
     async def _probe(self) -> None:
-        """Ask now and then whether the application is back. Any answer but a refusal counts."""
-        wait = FIRST_PROBE_SECONDS
+        """Ask now and then whether the application is back. Any answer but a refusal counts.
+
+        Where it lets us read and not write, the next change pauses it again: the wait grows until a change succeeds.
+        """
         request = ScimRequest("GET", "/Users", query={"count": "1", "startIndex": "1"})
         while True:
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, LAST_PROBE_SECONDS)
+            await asyncio.sleep(self._probe_after)
+            self._probe_after = min(self._probe_after * 2, LAST_PROBE_SECONDS)
             try:
                 response = await self.transport.send(request)
             except (ApplicationDown, Unavailable, Ambiguous):
@@ -192,7 +201,26 @@ class Caller:
         log.info("application_resumed")
         await self.on_health(ApplicationHealth("open", "", self.clock.now()))
 
+    def go_on_pausing(self, reason: str) -> None:
+        """Begin as another process left off: paused, until a probe finds the application open."""
+        if self.gate.pause(reason):
+            self._probing = asyncio.create_task(self._probe(), name="probe")
+
     async def close(self) -> None:
         """Stop probing."""
         if self._probing is not None:
             self._probing.cancel()
+
+
+def _is_page(response: ScimResponse) -> bool:
+    """Whether something for people answered: a log-in page, a proxy's "not found". No SCIM server speaks HTML, so
+    neither its success nor its 404 says anything about the account."""
+    counts = response.status < 300 or response.status in (404, 409)
+    return counts and response.body is None and "html" in response.headers.get("content-type", "").lower()
+
+
+def _not_scim(request: ScimRequest, response: ScimResponse) -> ScimError:
+    told = f"the application answers with a page instead of SCIM ({response.status}): check base_url and its proxies"
+    if request.method != "GET" and response.status < 300:
+        return Ambiguous(told)
+    return Unavailable(told)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 
@@ -48,17 +49,17 @@ from schemas.envelope import timestamp
 log = structlog.get_logger()
 
 LEASE_SECONDS = 10.0
-"""How long after its intent was saved a call may still go out. A process that was paused for longer starts over: its
-account may have a new owner."""
+"""How long after its intent was saved a call may still go out. After that the intent is saved anew, which fails when
+the account has got a new owner meanwhile: this process may have been paused for long."""
 OPEN_INTENT = timedelta(seconds=90)
 """An intent that is this old without an outcome was left by a process that died; the relay has it looked at."""
-RECHECK = "recheck"
-"""The intent that asks for one more look, after somebody else's call was found open: it may still arrive."""
+RECHECK = "recheck@"
+"""The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
 READ_BACKS = 3
 
 
 class _Fenced(Exception):
-    """The lease ran out before a call: load again."""
+    """The lease ran out before a call, and somebody else has the account: load again."""
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ class Converge:
                 log.error("account_unknown", app=self._app, person_id=person_id)
                 return
             account, progress = row
-            if account.revision <= progress.applied_revision and progress.intent is None and not lost:
+            if not lost and _is_settled(account, progress):
                 return
             if await self._run(account, progress, read_back=lost or progress.intent is not None):
                 return
@@ -126,26 +127,42 @@ class Converge:
         """One attempt. False when somebody else saved the account meanwhile, so that nothing is known any more."""
         remote = Remote(progress.remote_id, progress.active, progress.resource, progress.groups)
         if not read_back and _holds(account, remote):
-            return await self._applied(account, progress, remote, foreign=False)
-        foreign = progress.intent not in (None, RECHECK)
-        sent_at = self._clock.now()
-        intended = replace(progress, intent=f"{account.revision}@{timestamp(sent_at)}")
+            return await self._applied(account, progress, remote, recheck_at=None)
+        recheck_at = _recheck_at(progress.intent, self._clock.now())
+        call = _Call(self, self._caller, account, progress, remote, recheck_at, unsure=read_back)
         entry = self._entry(AuditKind.CALL_INTENDED, account, {"read_back": read_back} if read_back else None)
-        if not await self._saver.save(ProgressUpdate(account.person_id, intended, sent_at + OPEN_INTENT), [entry]):
+        if not await self.intend(call, entry):
             return False
-        progress = replace(intended, version=progress.version + 1)
-        call = _Call(self._caller, account, remote, asyncio.get_running_loop().time() + LEASE_SECONDS)
         try:
             if read_back:
                 await self._read_back(call)
+                call.unsure = False
             await self._make_it_so(call)
         except _Fenced:
             return False
         except Transient as error:
-            return await self._retry(account, progress, remote, error)
+            return await self._retry(call, error)
         except Permanent as error:
-            return await self._park(account, progress, remote, error)
-        return await self._applied(account, progress, remote, foreign=foreign)
+            return await self._park(call, error)
+        return await self._applied(account, call.progress, remote, recheck_at=recheck_at)
+
+    async def intend(self, call: "_Call", *entries: Entry) -> bool:
+        """Save that calls are about to go out; False when somebody else saved the account meanwhile.
+
+        It names every group the calls may put the account into: whoever finds it open cannot know which they were.
+        """
+        account, sent_at = call.account, self._clock.now()
+        lease_until = asyncio.get_running_loop().time() + LEASE_SECONDS
+        intended = replace(
+            _learned(call.progress, call.remote),
+            intent=f"{account.revision}@{timestamp(sent_at)}",
+            groups=_either(call.remote.groups, account.groups),
+        )
+        if not await self._save(account, intended, sent_at + OPEN_INTENT, *entries):
+            return False
+        call.progress = replace(intended, version=intended.version + 1)
+        call.lease_until = lease_until
+        return True
 
     # --- what to call -------------------------------------------------------------------------------------------
 
@@ -162,6 +179,9 @@ class Converge:
 
     async def _create(self, call: "_Call") -> None:
         account, remote = call.account, call.remote
+        if call.created:
+            raise Rejected("the application shows an account and answers 404 to a change of it")
+        call.created = True
         try:
             answer = await call.send(ScimRequest("POST", "/Users", create_body(account.resource)))
         except Ambiguous:
@@ -193,7 +213,7 @@ class Converge:
             changes.append(set_active(True))
         if not changes:
             return None
-        answer = await self._settled(call, ScimRequest("PATCH", f"/Users/{remote.id}", patch_body(changes)))
+        answer = await self._settled(call, ScimRequest("PATCH", _place(remote), patch_body(changes)))
         if answer is None:
             return await self._patch(call)
         if answer.status == 404:
@@ -210,7 +230,7 @@ class Converge:
         if remote.is_out:
             return
         for attempt in range(1, READ_BACKS + 1):
-            request = ScimRequest("PATCH", f"/Users/{remote.id}", patch_body([set_active(False)]))
+            request = ScimRequest("PATCH", _place(remote), patch_body([set_active(False)]))
             answer = await self._settled(call, request)
             if answer is not None and answer.status == 409:
                 raise Rejected("the application refuses to deactivate the account (409)")
@@ -228,7 +248,7 @@ class Converge:
     async def _delete(self, call: "_Call") -> None:
         remote = call.remote
         if remote.id is not None:
-            answer = await self._settled(call, ScimRequest("DELETE", f"/Users/{remote.id}"))
+            answer = await self._settled(call, ScimRequest("DELETE", _place(remote)))
             if answer is None and remote.id is not None:
                 return await self._delete(call)
             if answer is not None and answer.status == 409:
@@ -242,8 +262,11 @@ class Converge:
         add, remove = sorted(set(wanted) - set(remote.groups)), sorted(set(remote.groups) - set(wanted))
         if remote.id is None or not (add or remove):
             return
-        call.check_lease()
-        await self._membership.change(remote.id, add=add, remove=remove, urgent=call.urgent)
+        call.unsure = True  # should some of the groups fail, nobody says which did not
+        await self._membership.change(
+            remote.id, add=add, remove=remove, urgent=call.urgent, may_send=call.hold_the_lease
+        )
+        call.unsure = False
         remote.calls.append(["GROUPS", len(add), len(remove)])
         remote.groups = wanted
 
@@ -268,9 +291,11 @@ class Converge:
             await self._find(call)
 
     async def _get(self, call: "_Call") -> None:
-        answer = await call.send(ScimRequest("GET", f"/Users/{call.remote.id}"))
-        if answer.status == 404 or answer.body is None:
+        answer = await call.send(ScimRequest("GET", _place(call.remote)))
+        if answer.status == 404:
             call.remote.gone()
+        elif answer.body is None or not answer.body.get("id"):
+            raise Unavailable(f"the application answered a read with {answer.status} and no account")
         else:
             self._saw(call, answer.body)
 
@@ -281,7 +306,10 @@ class Converge:
             if not isinstance(value := wanted.get(rule), str):
                 continue
             answer = await call.send(ScimRequest("GET", "/Users", query={"filter": f"{rule} eq {quoted(value)}"}))
-            found = matches((answer.body or {}).get("Resources") or [], rule, wanted)
+            if answer.body is None and answer.status != 404:
+                raise Unavailable(f"the application answered a search with {answer.status} and no list")
+            listed = (answer.body or {}).get("Resources")
+            found = matches(listed if isinstance(listed, list) else [], rule, wanted)
             if len(found) > 1:
                 raise AmbiguousCorrelation(f"{len(found)} accounts of the application have the same {rule}")
             if found:
@@ -299,8 +327,9 @@ class Converge:
 
     # --- how it ended ---------------------------------------------------------------------------------------------
 
-    async def _applied(self, account: Account, progress: Progress, remote: Remote, *, foreign: bool) -> bool:
-        now = self._clock.now()
+    async def _applied(
+        self, account: Account, progress: Progress, remote: Remote, *, recheck_at: datetime | None
+    ) -> bool:
         skipped = range(progress.applied_revision + 1, account.revision)
         entries = [
             self._entry(AuditKind.COMMAND_SUPERSEDED, account, {"by": account.revision}, revision=revision)
@@ -317,52 +346,46 @@ class Converge:
         done = replace(
             _learned(progress, remote),
             applied_revision=account.revision,
-            intent=RECHECK if foreign else None,
+            intent=_recheck(recheck_at),
             status=AccountStatus.APPLIED,
             attempts=0,
             error_code=None,
             error=None,
         )
-        attention = now + OPEN_INTENT if foreign else None
-        return await self._saver.save(ProgressUpdate(account.person_id, done, attention), entries)
+        return await self._save(account, done, recheck_at, *entries)
 
-    async def _retry(self, account: Account, progress: Progress, remote: Remote, error: Transient) -> bool:
-        attempts = progress.attempts + 1
+    async def _retry(self, call: "_Call", error: Transient) -> bool:
+        account, attempts = call.account, call.progress.attempts + 1
         if self._attempts is not None and attempts >= self._attempts and account.state == "active":
-            return await self._park(account, progress, remote, error)
+            return await self._park(call, error)
         now = self._clock.now()
         not_before = error.not_before if isinstance(error, RateLimited | Unavailable) else None
         next_attempt = self._backoff.next_attempt(attempts, now, self._chance, not_before)
-        retrying = self._failed(progress, remote, error, AccountStatus.RETRYING)
+        retrying = _failed(call, error, AccountStatus.RETRYING)
         details = {
             "code": error.code,
             "attempts": attempts,
             "next_attempt": timestamp(next_attempt),
-            "calls": remote.calls,
+            "calls": call.remote.calls,
         }
         entry = self._entry(AuditKind.COMMAND_RETRIED, account, details)
         log.info(
             "command_retried", app=self._app, code=error.code, attempt=attempts, correlation_id=account.correlation_id
         )
-        return await self._saver.save(ProgressUpdate(account.person_id, retrying, next_attempt), [entry])
+        return await self._save(account, retrying, next_attempt, entry)
 
-    async def _park(self, account: Account, progress: Progress, remote: Remote, error: ScimError) -> bool:
-        parked = self._failed(progress, remote, error, AccountStatus.PARKED)
-        details = {"code": error.code, "reason": str(error), "leaver": account.state != "active", "calls": remote.calls}
+    async def _park(self, call: "_Call", error: ScimError) -> bool:
+        account, calls = call.account, call.remote.calls
+        parked = _failed(call, error, AccountStatus.PARKED)
+        details = {"code": error.code, "reason": str(error), "leaver": account.state != "active", "calls": calls}
         entry = self._entry(AuditKind.COMMAND_PARKED, account, details)
         level = log.warning if account.state == "active" else log.error
         level("command_parked", app=self._app, code=error.code, correlation_id=account.correlation_id)
-        return await self._saver.save(ProgressUpdate(account.person_id, parked, None), [entry])
+        return await self._save(account, parked, None, entry)
 
-    def _failed(self, progress: Progress, remote: Remote, error: ScimError, status: AccountStatus) -> Progress:
-        return replace(
-            _learned(progress, remote),
-            intent=progress.intent if isinstance(error, Ambiguous) else None,
-            status=status,
-            attempts=progress.attempts + 1,
-            error_code=error.code,
-            error=str(error),
-        )
+    async def _save(self, account: Account, progress: Progress, attention_at: datetime | None, *entries: Entry) -> bool:
+        update = ProgressUpdate(account.person_id, progress, attention_at)
+        return await self._saver.save(update, entries, revision=account.revision)
 
     def _entry(
         self, kind: AuditKind, account: Account, details: Mapping[str, Any] | None, revision: int | None = None
@@ -385,30 +408,88 @@ class Converge:
 class _Call:
     """The calls of one run, under one lease."""
 
+    converge: Converge
     caller: Caller
     account: Account
+    progress: Progress
     remote: Remote
-    lease_until: float
+    recheck_at: datetime | None
+    unsure: bool
+    """Whether nobody knows what the application holds, so that the intent has to outlive a failure."""
+    lease_until: float = 0.0
     settled: bool = False
+    created: bool = False
 
     @property
     def urgent(self) -> bool:
         """Whether this run takes access away."""
         return self.account.state != "active"
 
-    def check_lease(self) -> None:
-        """Raise _Fenced when the account may have a new owner by now."""
-        if asyncio.get_running_loop().time() > self.lease_until:
+    async def hold_the_lease(self) -> None:
+        """Say anew what is intended when the lease has run out, as it does in a long line before a slow application.
+
+        Raises _Fenced when the account has a new owner by now.
+        """
+        if asyncio.get_running_loop().time() > self.lease_until and not await self.converge.intend(self):
             raise _Fenced
 
     async def send(self, request: ScimRequest) -> ScimResponse:
         """Send one call and remember method and status for the audit entry."""
-        may_send = self.check_lease if request.method != "GET" else None
+        may_send = self.hold_the_lease if request.method != "GET" else None
         answer = await self.caller.call(
             request, urgent=self.urgent, correlation_id=self.account.correlation_id, may_send=may_send
         )
         self.remote.calls.append([request.method, answer.status])
         return answer
+
+
+def _is_settled(account: Account, progress: Progress) -> bool:
+    """Whether nothing is left to do or to find out. A look that failed or was parked after the revision was applied
+    still has to succeed."""
+    return (
+        account.revision <= progress.applied_revision
+        and progress.intent is None
+        and progress.status is AccountStatus.APPLIED
+    )
+
+
+def _recheck_at(intent: str | None, now: datetime) -> datetime | None:
+    """When the account has to be looked at once more. A call that was left open may arrive until then, whatever is
+    done here meanwhile."""
+    if intent is None:
+        return None
+    if not intent.startswith(RECHECK):
+        return now + OPEN_INTENT
+    due = datetime.fromisoformat(intent.removeprefix(RECHECK))
+    return due if due > now else None
+
+
+def _recheck(due: datetime | None) -> str | None:
+    return None if due is None else f"{RECHECK}{timestamp(due)}"
+
+
+def _place(remote: Remote) -> str:
+    """Where the account is. An id is the application's own text, so what has a meaning in a URL is escaped."""
+    return f"/Users/{quote(remote.id or '', safe='@:')}"
+
+
+def _either(these: tuple[str, ...], those: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({*these, *those}))
+
+
+def _failed(call: _Call, error: ScimError, status: AccountStatus) -> Progress:
+    """The intent stays where the outcome, or what was there before, is unknown: the next attempt reads back."""
+    unsure = call.unsure or isinstance(error, Ambiguous)
+    learned = _learned(call.progress, call.remote)
+    return replace(
+        learned,
+        groups=_either(learned.groups, call.account.groups) if unsure else learned.groups,
+        intent=call.progress.intent if unsure else _recheck(call.recheck_at),
+        status=status,
+        attempts=learned.attempts + 1,
+        error_code=error.code,
+        error=str(error),
+    )
 
 
 def _holds(account: Account, remote: Remote) -> bool:

@@ -22,11 +22,14 @@ SWEEP_LIMIT = 500
 class ExpireFlow:
     """Fires due timers. Any number of schedulers may run: each timer is fired once, under a deterministic id."""
 
-    def __init__(self, store: TimerStore, outbox: OutboxPublisher, writer: AuditWriter, clock: Clock) -> None:
+    def __init__(
+        self, store: TimerStore, outbox: OutboxPublisher, writer: AuditWriter, clock: Clock, wall: Clock
+    ) -> None:
         self._store = store
         self._outbox = outbox
         self._writer = writer
         self._clock = clock
+        self._wall = wall
         self._sweeping = asyncio.Lock()
 
     async def sweep(self) -> int:
@@ -40,7 +43,7 @@ class ExpireFlow:
                     return fired
 
     async def _fire_some(self) -> int:
-        now = self._clock.now()
+        now, at = self._clock.now(), self._wall.now()
         try:
             async with self._store.transaction() as transaction:
                 timers = await transaction.take_due(now=now, limit=SWEEP_LIMIT)
@@ -51,7 +54,7 @@ class ExpireFlow:
                     [
                         Entry(
                             AuditKind.TIMER_FIRED,
-                            now,
+                            at,
                             "scheduler",
                             person_id=timer.person_id,
                             event_id=timer.event_id,
@@ -60,7 +63,7 @@ class ExpireFlow:
                         for timer in timers
                     ]
                 )
-                segment = await transaction.fired(timers, messages, now=now)
+                segment = await transaction.fired(timers, messages, now=at)
         except StoreUnavailable:
             self._writer.lost()
             raise

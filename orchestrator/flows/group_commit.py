@@ -5,11 +5,11 @@ everybody who waits. Neither adds latency of its own: a lone caller is served at
 """
 
 import asyncio
-import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -49,39 +49,45 @@ class Loader:
 
     async def _run(self) -> None:
         attempt = 0
-        while self._waiting:
-            await asyncio.sleep(0)  # let those who are about to ask do so
-            # Taken out before reading: whoever asks meanwhile wants what is true after asking.
-            wanted = {person_id: self._waiting.pop(person_id) for person_id in list(self._waiting)[:MAX_ROWS]}
-            try:
-                rows = await self._store.load(self._app, list(wanted))
-            except StoreUnavailable as error:
+        wanted: dict[str, list[asyncio.Future[tuple[Account, Progress] | None]]] = {}
+        try:
+            while self._waiting:
+                await asyncio.sleep(0)  # let those who are about to ask do so
+                # Taken out before reading: whoever asks meanwhile wants what is true after asking.
+                wanted = {person_id: self._waiting.pop(person_id) for person_id in list(self._waiting)[:MAX_ROWS]}
+                try:
+                    rows = await self._store.load(self._app, list(wanted))
+                except StoreUnavailable as error:
+                    for person_id, futures in wanted.items():
+                        self._waiting.setdefault(person_id, []).extend(futures)
+                    attempt += 1
+                    log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
+                    await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
+                    continue
+                attempt = 0
                 for person_id, futures in wanted.items():
-                    self._waiting.setdefault(person_id, []).extend(futures)
-                attempt += 1
-                log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
-                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
-                continue
-            attempt = 0
-            for person_id, futures in wanted.items():
-                for future in futures:
-                    if not future.done():
-                        future.set_result(rows.get(person_id))
-        self._task = None
+                    for future in futures:
+                        if not future.done():
+                            future.set_result(rows.get(person_id))
+        except Exception as error:  # noqa: BLE001 - handed to those who wait, so that their process ends by it
+            waiting, self._waiting = self._waiting, {}
+            _fail((future for futures in (*wanted.values(), *waiting.values()) for future in futures), error)
+        finally:
+            self._task = None
 
     async def close(self) -> None:
         """Stop; whoever waits is cancelled with its own task."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
 
 
 @dataclass(slots=True)
 class Save:
-    """One account's update, with the audit entries that record it."""
+    """One account's update, with the revision that it is about and the audit entries that record it."""
 
     update: ProgressUpdate
+    revision: int
     entries: Sequence[Entry]
     saved: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -102,9 +108,12 @@ class Saver:
         self._task: asyncio.Task[None] | None = None
         self._chance = random.Random()
 
-    async def save(self, update: ProgressUpdate, entries: Sequence[Entry]) -> bool:
-        """Save durably; False when somebody else saved this account meanwhile. Waits while the store is down."""
-        save = Save(update, entries)
+    async def save(self, update: ProgressUpdate, entries: Sequence[Entry], *, revision: int) -> bool:
+        """Save durably; False when somebody else saved this account meanwhile. Waits while the store is down.
+
+        `revision` is the one that was worked for, whatever came of it.
+        """
+        save = Save(update, revision, entries)
         self._waiting.append(save)
         self._begin()
         return await save.saved
@@ -120,50 +129,82 @@ class Saver:
 
     async def _run(self) -> None:
         attempt = 0
-        while self._waiting or self._loose:
-            await asyncio.sleep(0)  # let those who are about to save do so
-            saves, self._waiting = self._waiting[:MAX_ROWS], self._waiting[MAX_ROWS:]
-            loose, self._loose = self._loose, []
-            try:
-                winners, segment, messages = await self._transact(saves, loose)
-            except StoreUnavailable as error:
-                self._writer.lost()
-                self._waiting, self._loose = saves + self._waiting, loose + self._loose
-                attempt += 1
-                log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
-                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
-                continue
-            attempt = 0
-            for save in saves:
-                if not save.saved.done():
-                    save.saved.set_result(save.update.person_id in winners)
-            await self._outbox.submit(segment, messages)
-        self._task = None
+        saves: list[Save] = []
+        loose: list[Entry] = []
+        try:
+            while self._waiting or self._loose:
+                await asyncio.sleep(0)  # let those who are about to save do so
+                saves, self._waiting = self._waiting[:MAX_ROWS], self._waiting[MAX_ROWS:]
+                loose, self._loose = self._loose, []
+                try:
+                    won, segment, messages = await self._transact(saves, loose)
+                except StoreUnavailable as error:
+                    self._writer.lost()
+                    self._waiting, self._loose = saves + self._waiting, loose + self._loose
+                    attempt += 1
+                    log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
+                    await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
+                    continue
+                attempt = 0
+                for save in saves:
+                    if not save.saved.done():
+                        save.saved.set_result(any(save is one for one in won))
+                await self._outbox.submit(segment, messages)
+        except Exception as error:  # noqa: BLE001 - handed to those who wait, so that their process ends by it
+            log.error("connector_cannot_save", app=self._app, error=type(error).__name__)
+            self._writer.lost()
+            waiting, self._waiting, self._loose = self._waiting, [], loose + self._loose
+            _fail((save.saved for save in (*saves, *waiting)), error)
+        finally:
+            self._task = None
 
     async def _transact(
         self, saves: Sequence[Save], loose: Sequence[Entry]
-    ) -> tuple[set[str], int | None, list[Message]]:
+    ) -> tuple[list[Save], int | None, list[Message]]:
         now = self._clock.now()
         async with self._store.transaction() as transaction:
             rows = await transaction.lock(self._app, [save.update.person_id for save in saves]) if saves else {}
-            won = [
-                save for save in saves if rows.get(save.update.person_id, (None,))[0] == save.update.progress.version
-            ]
+            won = _winners(saves, {person_id: version for person_id, (version, _) in rows.items()})
             entries = [*loose, *(entry for save in won for entry in save.entries)]
             messages = self._writer.stamp(entries)
-            updates = [_with_attention(save.update, rows[save.update.person_id][1], now) for save in won]
+            updates = [_with_attention(save, rows[save.update.person_id][1], now) for save in won]
             segment = await transaction.save(self._app, updates, messages, now=now)
         self._writer.saved(len(entries))
-        return {save.update.person_id for save in won}, segment, messages
+        return won, segment, messages
 
-    async def drain(self) -> None:
-        """Return when everything handed in is saved."""
-        while self._task is not None:
-            await asyncio.wait([self._task], timeout=1)
+    async def drain(self, seconds: float = 5.0) -> None:
+        """Return when everything handed in is saved. What a store or broker that is down holds up for longer is given
+        up: the intents say what happened, and the relay publishes."""
+        if self._task is None:
+            return
+        _, late = await asyncio.wait([self._task], timeout=seconds)
+        for task in late:
+            log.warning("connector_stops_unsaved", app=self._app, accounts=len(self._waiting))
+            task.cancel()
+            await asyncio.wait([task])
 
 
-def _with_attention(update: ProgressUpdate, revision: int, now: datetime) -> ProgressUpdate:
-    """An account whose desired state moved on while we worked still needs attention, should its command get lost."""
-    if update.attention_at is None and revision > update.progress.applied_revision:
-        return ProgressUpdate(update.person_id, update.progress, now + SAFETY_NET)
-    return update
+def _winners(saves: Sequence[Save], versions: dict[str, int]) -> list[Save]:
+    """Those whose account nobody has saved since they loaded it: of two that started from one version the first."""
+    won = []
+    for save in saves:
+        if versions.get(save.update.person_id) == save.update.progress.version:
+            versions[save.update.person_id] += 1
+            won.append(save)
+    return won
+
+
+def _fail(futures: Iterable["asyncio.Future[Any]"], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
+
+
+def _with_attention(save: Save, revision: int, now: datetime) -> ProgressUpdate:
+    """An account whose desired state moved on while we worked still needs attention, should its command get lost.
+
+    One that is parked at its present revision needs none: it waits for a person.
+    """
+    if save.update.attention_at is None and revision > save.revision:
+        return ProgressUpdate(save.update.person_id, save.update.progress, now + SAFETY_NET)
+    return save.update

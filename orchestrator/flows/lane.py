@@ -1,12 +1,13 @@
 """The two lanes of one application: everything between its topics and its SCIM server."""
 
 import asyncio
+from datetime import timedelta
 
 import structlog
 
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
-from orchestrator.flows.account_queues import AccountQueues
+from orchestrator.flows.account_queues import DRAIN_SECONDS, AccountQueues
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.converge import Converge
@@ -61,20 +62,30 @@ class Lanes:
             converge,
             urgent=[lane_topic(app, "deprovision")],
             width=concurrency * WIDTH_PER_SLOT,
-            is_stuck=lambda: self._caller.gate.paused,
+            is_stuck=self._is_stuck,
         )
 
     async def start(self) -> None:
-        """Take over what the application asked for before: a restart is no excuse to call before Retry-After."""
+        """Take over what was known of the application: a restart is no excuse to call before Retry-After, and what is
+        paused stays so, for operators too, until a probe succeeds."""
         health = await self._store.load_health(self.app)
-        if health is not None and health.not_before is not None and health.not_before > self._clock.now():
+        if health is None:
+            return
+        if health.not_before is not None and health.not_before > self._clock.now():
             self._caller.gate.hold_until(health.not_before)
+        if health.state == "paused":
+            self._caller.go_on_pausing(health.reason)
 
     @property
     def health(self) -> ApplicationHealth:
         """How the application is doing as this process sees it."""
         gate = self._caller.gate
         return ApplicationHealth("paused" if gate.paused else "open", gate.reason, None, gate.not_before)
+
+    def _is_stuck(self) -> bool:
+        """Whether a drain would wait in vain: no call goes out before it has to end."""
+        gate, end = self._caller.gate, self._clock.now() + timedelta(seconds=DRAIN_SECONDS)
+        return gate.paused or (gate.not_before is not None and gate.not_before > end)
 
     async def close(self) -> None:
         """Finish what is under way, then stop; before the broker is stopped."""

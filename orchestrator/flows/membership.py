@@ -5,16 +5,36 @@ there and removing one that is not are harmless, so a chunk of unknown outcome i
 """
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+from urllib.parse import quote
 
+import structlog
+
+from orchestrator.domain.retry import Backoff
 from orchestrator.domain.scim_diff import GROUP_SCHEMA, member_operations, patch_body, quoted
-from orchestrator.errors import Ambiguous, Rejected, ScimError, Unavailable
+from orchestrator.errors import Ambiguous, Rejected, StoreUnavailable, Unavailable
 from orchestrator.flows.calling import Caller
 from orchestrator.ports import Clock, ConvergeStore, ScimRequest
 
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
 CLAIM = timedelta(seconds=30)
+_BACKOFF = Backoff(base=0.1, most=10)
+
+
+class _Fewer(Exception):
+    """Somebody no longer stands behind a change that was about to be sent."""
+
+
+async def _always() -> None:
+    return
 
 
 @dataclass(slots=True)
@@ -22,6 +42,7 @@ class _Change:
     member: str
     add: bool
     urgent: bool
+    may_send: Callable[[], Awaitable[None]]
     done: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -37,14 +58,24 @@ class Membership:
         self._ids: dict[str, str] = {}
         self._waiting: dict[str, list[_Change]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._chance = random.Random()
 
-    async def change(self, member: str, *, add: Sequence[str], remove: Sequence[str], urgent: bool) -> None:
+    async def change(
+        self,
+        member: str,
+        *,
+        add: Sequence[str],
+        remove: Sequence[str],
+        urgent: bool,
+        may_send: Callable[[], Awaitable[None]] = _always,
+    ) -> None:
         """Put `member` (its id in the application) into the groups `add` and out of the groups `remove`.
 
-        Returns when all of it is done; raises the first error, after all of it was tried.
+        Returns when all of it is done; raises the first error, after all of it was tried. `may_send` is asked at the
+        last moment and may raise; a change whose caller was cancelled is not sent.
         """
-        changes = [(name, _Change(member, True, urgent)) for name in add]
-        changes += [(name, _Change(member, False, urgent)) for name in remove]
+        changes = [(name, _Change(member, True, urgent, may_send)) for name in add]
+        changes += [(name, _Change(member, False, urgent, may_send)) for name in remove]
         for name, change in changes:
             self._waiting.setdefault(name, []).append(change)
             if name not in self._tasks:
@@ -63,19 +94,29 @@ class Membership:
                 await self._send(name, changes)
         finally:
             del self._tasks[name]
-            self._waiting.pop(name, None)
+            for change in self._waiting.pop(name, ()):
+                change.done.cancel()
 
     async def _send(self, name: str, changes: list[_Change]) -> None:
+        changes = [change for change in changes if not change.done.done()]
+        if not changes:
+            return
         try:
             await self._patch(name, changes)
+        except _Fewer:
+            await self._send(name, changes)
         except Rejected as error:
             if len(changes) == 1:
                 _fail(changes, error)
                 return
             for change in changes:  # one of them is to blame: find out which
                 await self._send(name, [change])
-        except ScimError as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits knows what it means, and nobody may wait for ever
             _fail(changes, error)
+        except asyncio.CancelledError:
+            for change in changes:
+                change.done.cancel()
+            raise
         else:
             for change in changes:
                 if not change.done.done():
@@ -90,36 +131,59 @@ class Membership:
             group_id = await self._group_id(name, create=bool(add), urgent=urgent)
             if group_id is None:
                 return  # nobody is a member of a group that does not exist
-            answer = await self._caller.call(ScimRequest("PATCH", f"/Groups/{group_id}", body), urgent=urgent)
+            request = ScimRequest("PATCH", f"/Groups/{quote(group_id, safe='@:')}", body)
+            answer = await self._caller.call(request, urgent=urgent, may_send=partial(self._all_stand_by, changes))
             if answer.status == 409:
                 raise Rejected("the application refuses the members of a group (409)")
             if answer.status != 404:
                 return
             self._ids.pop(name, None)
-            await self._store.save_group_id(self._app, name, None)
+            await self._patiently(lambda: self._store.save_group_id(self._app, name, None))
         raise Rejected("the application does not know a group, or a member, that it showed before (404)")
+
+    async def _all_stand_by(self, changes: list[_Change]) -> None:
+        """Leave out whoever was cancelled or has lost the account while the PATCH stood in line."""
+        answers = await asyncio.gather(*(change.may_send() for change in changes), return_exceptions=True)
+        for change, answer in zip(changes, answers, strict=True):
+            if isinstance(answer, BaseException):
+                _fail([change], answer)
+        if any(change.done.done() for change in changes):
+            raise _Fewer
 
     async def _group_id(self, name: str, *, create: bool, urgent: bool) -> str | None:
         if name in self._ids:
             return self._ids[name]
-        group_id = (await self._store.group_ids(self._app, [name])).get(name) or await self._find(name, urgent=urgent)
+        stored = await self._patiently(lambda: self._store.group_ids(self._app, [name]))
+        group_id = stored.get(name) or await self._find(name, urgent=urgent)
         if group_id is None and create:
             group_id = await self._create(name, urgent=urgent)
         if group_id is not None:
             self._ids[name] = group_id
-            await self._store.save_group_id(self._app, name, group_id)
+            await self._patiently(lambda: self._store.save_group_id(self._app, name, group_id))
         return group_id
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the store says; waits while it is down."""
+        attempt = 0
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable as error:
+                attempt += 1
+                log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
+                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
 
     async def _find(self, name: str, *, urgent: bool) -> str | None:
         query = {"filter": f"displayName eq {quoted(name)}", "excludedAttributes": "members"}
         answer = await self._caller.call(ScimRequest("GET", "/Groups", query=query), urgent=urgent)
-        resources = (answer.body or {}).get("Resources") or []
-        found = [one["id"] for one in resources if isinstance(one, dict) and one.get("displayName") == name]
-        return str(min(found)) if found else None
+        listed = (answer.body or {}).get("Resources")
+        named = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        found = [str(one["id"]) for one in named if one.get("displayName") == name and one.get("id")]
+        return min(found) if found else None
 
     async def _create(self, name: str, *, urgent: bool) -> str:
         now = self._clock.now()
-        if not await self._store.claim_group(self._app, name, now=now, until=now + CLAIM):
+        if not await self._patiently(lambda: self._store.claim_group(self._app, name, now=now, until=now + CLAIM)):
             raise Unavailable("another process is creating a group that this account needs")
         body = {"schemas": [GROUP_SCHEMA], "displayName": name}
         try:
@@ -141,7 +205,7 @@ class Membership:
             task.cancel()
 
 
-def _fail(changes: list[_Change], error: ScimError) -> None:
+def _fail(changes: list[_Change], error: BaseException) -> None:
     for change in changes:
         if not change.done.done():
             change.done.set_exception(error)

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import orjson
@@ -15,14 +15,14 @@ from orchestrator.domain.account import Account, lane
 from orchestrator.domain.lifecycle import Boundary
 from orchestrator.domain.person import Person
 from orchestrator.domain.policy import Policy
-from orchestrator.domain.resolve import Cause, Raised, Resolution, manager_cycle, resolve
+from orchestrator.domain.resolve import MAX_SKEW, Cause, Raised, Resolution, manager_cycle, resolve
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import Poison, StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, ResolveStore, ResolveTransaction, Timer
 from schemas.audit import AuditKind
-from schemas.changes import BY_TYPE, Change
+from schemas.changes import BY_TYPE, Change, TimerFired
 from schemas.commands import AccountCommand
 from schemas.envelope import Envelope, EnvelopeError, Headers, Message, read_envelope, timestamp
 from schemas.topics import QUARANTINE, lane_topic
@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 _ADAPTERS: dict[str, TypeAdapter[Change]] = {name: TypeAdapter(change) for name, change in BY_TYPE.items()}
 _BACKOFF = Backoff(base=0.1, most=10)
+MAX_AHEAD = timedelta(days=1)
+"""How far an event's time may be ahead of our clock."""
 MAX_CHAIN = 32
 """Managers followed upwards when a manager changes; nobody's chain is longer."""
 
@@ -60,12 +62,17 @@ class Incoming:
         return getattr(self.change, "worker_id", None)
 
 
-def parse(record: Record) -> Incoming:
-    """Read one record. Raises Poison with a stable code and a reason without personal data."""
+def parse(record: Record, latest: datetime) -> Incoming:
+    """Read one record. Raises Poison with a stable code and a reason without personal data.
+
+    A statement from after `latest` is refused: it would win against every later correction.
+    """
     try:
         envelope = read_envelope(record.value, record.headers)
     except EnvelopeError as error:
         raise Poison(error.code, str(error)) from None
+    if envelope.time > latest:
+        raise Poison("from_the_future", "the CloudEvents attribute time is more than a day ahead of our clock")
     adapter = _ADAPTERS.get(envelope.type)
     if adapter is None:
         known = envelope.type.rpartition(".v")[0]
@@ -85,9 +92,10 @@ def _reasons(error: ValidationError) -> str:
 
 @dataclass(slots=True)
 class _Batch:
-    """What one transaction collects."""
+    """What one transaction collects. `now` is the instant to decide for, `at` the machine's, for the record."""
 
     now: datetime
+    at: datetime
     changes: ResolveChanges = field(default_factory=ResolveChanges)
     entries: list[Entry] = field(default_factory=list)
     commands: list[Message] = field(default_factory=list)
@@ -103,42 +111,48 @@ class ResolveFlow:
     """Call it with batches of records; when it returns, everything that follows from them is committed."""
 
     def __init__(
-        self, store: ResolveStore, outbox: OutboxPublisher, writer: AuditWriter, policy: Policy, clock: Clock
+        self,
+        store: ResolveStore,
+        outbox: OutboxPublisher,
+        writer: AuditWriter,
+        policy: Policy,
+        clock: Clock,
+        wall: Clock,
     ) -> None:
         self._store = store
         self._outbox = outbox
         self._writer = writer
         self._policy = policy
         self._clock = clock
+        self._wall = wall
         self._chance = random.Random()
 
     async def __call__(self, records: Sequence[Record]) -> None:
         """Resolve the records. While the store is down it waits and tries again; it acknowledges nothing."""
-        now = self._clock.now()
         incoming: list[Incoming] = []
         poison: list[tuple[Record, Poison]] = []
+        latest = self._clock.now() + MAX_AHEAD
         for record in records:
             try:
-                incoming.append(parse(record))
+                incoming.append(parse(record, latest))
             except Poison as error:
                 poison.append((record, error))
         attempt = 0
         while True:
             try:
-                segment, messages = await self._transact(incoming, poison, now)
+                segment, messages = await self._transact(incoming, poison)
                 break
             except StoreUnavailable as error:
                 self._writer.lost()
                 attempt += 1
                 log.warning("resolve_waits_for_store", reason=error.code, attempt=attempt, records=len(records))
                 await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
-                now = self._clock.now()
         await self._outbox.submit(segment, messages)
 
     async def _transact(
-        self, incoming: Sequence[Incoming], poison: Sequence[tuple[Record, Poison]], now: datetime
+        self, incoming: Sequence[Incoming], poison: Sequence[tuple[Record, Poison]]
     ) -> tuple[int | None, list[Message]]:
-        batch = _Batch(now)
+        batch = _Batch(self._clock.now(), self._wall.now())
         for record, error in poison:
             self._quarantine(batch, record, error, None)
         async with self._store.transaction() as transaction:
@@ -149,7 +163,7 @@ class ResolveFlow:
                 self._decide(batch, person_id, one)
             await self._note_manager_cycles(batch, transaction)
             messages = self._collect(batch)
-            segment = await transaction.save(batch.changes, now=now)
+            segment = await transaction.save(batch.changes, now=batch.at)
         self._writer.saved(len(batch.entries))
         return segment, messages
 
@@ -164,7 +178,7 @@ class ResolveFlow:
         for one in incoming:
             key = one.envelope.key
             if key in seen:
-                batch.entries.append(_entry(AuditKind.EVENT_DUPLICATED, batch.now, one, one.person_id))
+                batch.entries.append(_entry(AuditKind.EVENT_DUPLICATED, batch.at, one, one.person_id))
             else:
                 seen.add(key)
                 fresh.append(one)
@@ -213,18 +227,19 @@ class ResolveFlow:
         for boundary in resolution.timers_cancelled:
             del timers[boundary.kind, boundary.due]
         outcome = "superseded" if resolution.superseded else "resolved" if resolution.raised else "no_change"
-        batch.changes.inbox.append(InboxRow(envelope.key, outcome))
+        if not _came_too_early(one.change, batch.now):
+            batch.changes.inbox.append(InboxRow(envelope.key, outcome))
         self._record(batch, one, person_id, resolution, cause, outcome)
         for raised in resolution.raised:
             accounts[raised.account.app] = raised.account
             batch.touched[person_id, raised.account.app] = raised.account
-            batch.commands.append(command(raised, envelope.traceparent, batch.now))
+            batch.commands.append(command(raised, envelope.traceparent, batch.at))
 
     def _record(
         self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str
     ) -> None:
         common: dict[str, Any] = {
-            "at": batch.now,
+            "at": batch.at,
             "actor": one.envelope.source,
             "person_id": person_id,
             "event_id": cause.event_id,
@@ -279,7 +294,7 @@ class ResolveFlow:
             if manager_cycle(person_id, managers):
                 details = {"problem": "manager_cycle", "reason": "the chain of managers comes back to this person"}
                 batch.entries.append(
-                    Entry(AuditKind.PERSON_RESOLVED, batch.now, "resolver", person_id=person_id, details=details)
+                    Entry(AuditKind.PERSON_RESOLVED, batch.at, "resolver", person_id=person_id, details=details)
                 )
 
     def _quarantine(self, batch: _Batch, record: Record, error: Poison, one: Incoming | None) -> None:
@@ -294,7 +309,7 @@ class ResolveFlow:
                 record.key,
                 record.value,
                 event_id,
-                batch.now,
+                batch.at,
             )
         )
         place = f"{record.topic}/{record.partition}/{record.offset}"
@@ -303,7 +318,7 @@ class ResolveFlow:
         batch.entries.append(
             Entry(
                 AuditKind.EVENT_QUARANTINED,
-                batch.now,
+                batch.at,
                 one.envelope.source if one else "unknown",
                 event_id=event_id,
                 details={"code": error.code, "reason": str(error), "record": place},
@@ -336,6 +351,12 @@ class ResolveFlow:
         changes.timers_cancelled = [Timer(*key, "", "") for key in batch.open_timers - wanted.keys()]
         changes.outbox = [*batch.commands, *self._writer.stamp(batch.entries)]
         return changes.outbox
+
+
+def _came_too_early(change: Change, now: datetime) -> bool:
+    """Whether a scheduler whose clock is far ahead fired a timer. It fires again when it is due, and must then not
+    be taken for a duplicate."""
+    return isinstance(change, TimerFired) and change.due > now + MAX_SKEW
 
 
 def _entry(kind: AuditKind, now: datetime, one: Incoming, person_id: str | None) -> Entry:

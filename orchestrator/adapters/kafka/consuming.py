@@ -78,6 +78,7 @@ class Consumers:
     def __init__(self, bootstrap: str, config: KafkaConfig, *, on_read: OnRead | None = None) -> None:
         self._config = config
         self._on_read = on_read
+        self.topics: set[str] = set()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.broker = KafkaBroker(
             bootstrap,
@@ -98,6 +99,7 @@ class Consumers:
     ) -> Subscription:
         """Subscribe `handle` to batches of raw records; it waits, quarantines or parks by itself and never raises."""
         config = self._config
+        self.topics.update(topics)
         subscriber: Any = self.broker.subscriber(
             *topics,
             group_id=group,
@@ -130,6 +132,16 @@ class Consumers:
 
         subscriber(guarded)
         return Subscription(subscriber)
+
+    async def start(self) -> None:
+        """Connect and begin to consume. All groups are joined at once: a broker makes each wait for its members."""
+        await self.broker.connect()
+        await asyncio.gather(*(subscriber.start() for subscriber in self.broker.subscribers))
+        self.broker.running = True
+
+    async def stop(self) -> None:
+        """Let the batches under way end and leave the groups."""
+        await self.broker.stop()
 
 
 async def _parse(records: Records) -> KafkaMessage:

@@ -28,6 +28,16 @@ CONNECT_SECONDS = 10
 ANSWER_SECONDS = 60
 """A server that hangs with its connections open is as good as gone; no statement of ours takes half as long."""
 
+_SQLITE_MAY_PASS = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+)
+
 
 class Database:
     """One database, shared by all stores of a process."""
@@ -77,7 +87,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A reading transaction."""
+        """A reading transaction: all its statements see the database as of one instant."""
         async with self._transaction(writing=False) as connection:
             yield connection
 
@@ -86,6 +96,8 @@ class Database:
         try:
             async with self.engine.connect() as connection:
                 await connection.execution_options(jml_writing=writing)
+                if not writing and not self.is_sqlite:
+                    await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 async with connection.begin():
                     yield connection
         except (DBAPIError, sqlite3.Error, OSError, sa.exc.TimeoutError) as error:
@@ -104,6 +116,8 @@ class Database:
             return UserError(f"the database at {self.where} does not let us in: {what}")
         if state == "42P01" or "no such table" in what:
             return UserError(f"the database at {self.where} lacks a table, run `jml db migrate`: {what}")
+        if _sqlite_code(error) == sqlite3.SQLITE_NOTADB:
+            return UserError(f"the file at {self.where} is no database: {what}")
         return JmlError(f"the database at {self.where} refused a statement: {what}")
 
     @property
@@ -136,9 +150,24 @@ class Database:
 def _sqlite_settings(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    connection.run_async(_use_write_ahead_log)
+
+
+async def _use_write_ahead_log(driver: Any) -> None:
+    """Turn it on, which is needed once in a file's life. SQLite's own waiting leaves out this one statement."""
+    waits = BUSY_TIMEOUT_MS // 10
+    while True:
+        try:
+            async with driver.execute("PRAGMA journal_mode=WAL"):
+                return
+        except sqlite3.OperationalError as error:
+            if _sqlite_code(error) != sqlite3.SQLITE_BUSY or waits <= 0:
+                raise
+        waits -= 1
+        await asyncio.sleep(0.01)
 
 
 def _sqlite_begin(connection: sa.Connection) -> None:
@@ -148,18 +177,15 @@ def _sqlite_begin(connection: sa.Connection) -> None:
 
 def _is_duplicate(error: Exception) -> bool:
     """Whether a key is there already; other broken constraints would be broken at every try."""
-    code = getattr(_original(error), "sqlite_errorcode", None)
-    return _sqlstate(error) == "23505" or code in (
-        sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
-        sqlite3.SQLITE_CONSTRAINT_UNIQUE,
-    )
+    extended = getattr(_original(error), "sqlite_errorcode", None)
+    codes = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
+    return _sqlstate(error) == "23505" or extended in codes
 
 
 def _may_pass(error: Exception) -> bool:
     """Whether trying again later can help: a lost connection, a lock, a deadlock, a server that is starting."""
-    original = _original(error)
-    if isinstance(original, sqlite3.Error):
-        return isinstance(original, sqlite3.OperationalError) and "no such" not in str(original)
+    if isinstance(_original(error), sqlite3.Error):
+        return _sqlite_code(error) in _SQLITE_MAY_PASS
     if not isinstance(error, DBAPIError) or error.connection_invalidated or isinstance(error, OperationalError):
         return True
     state = _sqlstate(error)
@@ -173,6 +199,12 @@ def _original(error: Exception) -> BaseException:
 
 def _sqlstate(error: Exception) -> str:
     return str(getattr(_original(error), "sqlstate", None) or "")
+
+
+def _sqlite_code(error: Exception) -> int | None:
+    """SQLite's primary result code."""
+    code = getattr(_original(error), "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _brief(error: Exception) -> str:

@@ -131,26 +131,28 @@ def read_progress(row: RowMapping) -> Progress:
 def segment(messages: Sequence[Message]) -> bytes:
     """The messages of one transaction as one outbox record.
 
-    Bytes are carried as Latin-1 text: every byte has a character there, so quarantined rubbish survives as well.
+    Most headers repeat from message to message, so each is kept once and named by its number. Bytes are carried as
+    Latin-1 text: every byte has a character there, so quarantined rubbish survives as well.
     """
-    return orjson.dumps(
+    numbers: dict[tuple[str, bytes], int] = {}
+    number = numbers.setdefault
+    rows = [
         [
-            [
-                m.topic,
-                m.key.decode("latin-1"),
-                m.value.decode("latin-1"),
-                [[n, v.decode("latin-1")] for n, v in m.headers],
-            ]
-            for m in messages
+            message.topic,
+            message.key.decode("latin-1"),
+            message.value.decode("latin-1"),
+            [number(header, len(numbers)) for header in message.headers],
         ]
-    )
+        for message in messages
+    ]
+    return orjson.dumps([[[name, value.decode("latin-1")] for name, value in numbers], rows])
 
 
 def read_segment(record: bytes) -> list[Message]:
     """The inverse of `segment`."""
+    known, rows = orjson.loads(record)
+    headers = [(name, value.encode("latin-1")) for name, value in known]
     return [
-        Message(
-            topic, key.encode("latin-1"), value.encode("latin-1"), tuple((n, v.encode("latin-1")) for n, v in headers)
-        )
-        for topic, key, value, headers in orjson.loads(record)
+        Message(topic, key.encode("latin-1"), value.encode("latin-1"), tuple(headers[one] for one in numbers))
+        for topic, key, value, numbers in rows
     ]

@@ -1,0 +1,172 @@
+"""Runs `jml` inside the test's process, in an empty folder, with a configuration that reaches nothing by accident."""
+
+import asyncio
+import io
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+
+from orchestrator.adapters.sql.auditing import SqlAuditIndex
+from orchestrator.adapters.sql.converging import SqlConvergeStore
+from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.migrate import migrate
+from orchestrator.adapters.sql.resolving import SqlResolveStore
+from orchestrator.cli import run
+from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.history import History, Stated, Statement
+from orchestrator.domain.person import Decision, Engagement, Person
+from orchestrator.ports import ApplicationHealth, ProgressUpdate, Quarantined, ResolveChanges, Timer
+from tests.unit.cli.console import NOBODY, NOW, Jml, Result
+
+CONFIG = f"""\
+[kafka]
+bootstrap = "{NOBODY}"
+
+[store]
+url = "sqlite+aiosqlite:///state/jml.db"
+
+[apps.crm]
+base_url = "http://{NOBODY}/scim/v2"
+attributes = {{ userName = "person.user_name" }}
+
+[apps.wiki]
+base_url = "http://{NOBODY}/scim/v2"
+attributes = {{ userName = "person.user_name" }}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, empty."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("JML_CONFIG", "JML_OPERATOR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def jml(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Jml:
+    """Runs one command."""
+
+    def call(*arguments: object, stdin: bytes = b"") -> Result:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()
+        code = run([str(one) for one in arguments])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def configured(folder: Path) -> Path:
+    """A `jml.toml` with a SQLite store that does not exist yet, an absent Kafka, and two applications."""
+    path = folder / "jml.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def migrated(configured: Path) -> str:
+    """The URL of the configured store, migrated and empty."""
+    url = f"sqlite+aiosqlite:///{configured.parent}/state/jml.db"
+
+    async def prepare() -> None:
+        database = Database(url)
+        await migrate(database)
+        await database.close()
+
+    asyncio.run(prepare())
+    return url
+
+
+@pytest.fixture
+def world(migrated: str) -> str:
+    """Three people: one is well, one could not be created, one has left and could not be closed."""
+    asyncio.run(_populate(migrated))
+    return migrated
+
+
+async def _populate(url: str) -> None:
+    database = Database(url)
+    async with SqlResolveStore(database).transaction() as transaction:
+        await transaction.load([])
+        await transaction.save(_changes(), now=NOW)
+    store = SqlConvergeStore(database)
+    done = Progress(applied_revision=2, remote_id="r-4711", active=True, status=AccountStatus.APPLIED)
+    parked = Progress(status=AccountStatus.PARKED, attempts=5, error_code="rejected", error="400: \x1b[2Jtoo long")
+    for app, person_id, progress in (("crm", "4711", done), ("crm", "4712", parked), ("crm", "4713", parked)):
+        async with store.transaction() as commit:
+            await commit.save(app, [ProgressUpdate(person_id, progress, None)], [], now=NOW)
+    await store.save_health("wiki", ApplicationHealth("paused", "401 from the server", NOW))
+    await SqlAuditIndex(database).add([(position, record) for position, record in enumerate(entries())])
+    await database.close()
+
+
+def _changes() -> ResolveChanges:
+    history = History(
+        (
+            Statement(NOW - timedelta(days=30), NOW, "hr#1", {"title": "Analyst", "department": "Research"}),
+            Statement(NOW - timedelta(days=9), NOW, "hr#2", {"title": "Fellow", "department": "Research"}),
+        )
+    )
+    engagement = Engagement("e1", start=Stated(datetime(2026, 1, 31, tzinfo=UTC).date(), NOW, "hr#1"))
+    people = [
+        Person("4711", history, {"e1": engagement}, decision=Decision(NOW, "active", "employee", "p1")),
+        Person("4712", decision=Decision(NOW, "active", "employee", "p1")),
+        Person("4713", decision=Decision(NOW, "left", "employee", "p1")),
+    ]
+    accounts = [
+        Account("4711", "crm", 2, "active", {"userName": "ada"}, ("staff",), NOW, "hr#2", "case-1", "p1"),
+        Account("4711", "wiki", 1, "active", {"userName": "ada"}, (), NOW, "hr#2", "case-1", "p1"),
+        Account("4712", "crm", 1, "active", {"userName": "eve"}, (), NOW, "hr#3", "case-2", "p1"),
+        Account("4713", "crm", 4, "inactive", {"userName": "bob"}, (), NOW, "hr#4", "case-3", "p1"),
+    ]
+    return ResolveChanges(
+        persons=people,
+        accounts=accounts,
+        timers_set=[Timer("4711", "contract_end", NOW + timedelta(days=200), "hr#1", "contract_end")],
+        quarantined=[
+            Quarantined("hr.events", 3, 1042, "undecodable", "no JSON", b"4711", b"\xff\x1b[31m{\n", None, NOW),
+        ],
+    )
+
+
+def entries() -> list[bytes]:
+    """Audit entries as the auditor would hold them."""
+    told: tuple[tuple[str, str, str | None, dict[str, str]], ...] = (
+        ("event_received", "4711", None, {}),
+        ("command_issued", "4711", "crm", {"kind": "create"}),
+        ("command_parked", "=4712", "crm", {"code": "rejected"}),
+        ("command_applied", "4711", "crm", {}),
+    )
+    return [
+        orjson.dumps(
+            {
+                "id": f"w/1/{number}",
+                "writer": "w",
+                "epoch": 1,
+                "sequence": number,
+                "at": NOW + timedelta(days=number),
+                "kind": kind,
+                "actor": "hr/example",
+                "person_id": person_id,
+                "app": app,
+                "revision": 1,
+                "details": details,
+            }
+        )
+        for number, (kind, person_id, app, details) in enumerate(told, 1)
+    ]
+
+
+@pytest.fixture
+def audit_log(configured: Path) -> Path:
+    """The audit log's folder, with four entries."""
+    log = configured.parent / "state" / "audit"
+    log.mkdir(parents=True)
+    (log / "entries.jsonl").write_bytes(b"".join(one + b"\n" for one in entries()))
+    return log

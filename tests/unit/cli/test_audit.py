@@ -1,0 +1,72 @@
+"""`jml audit`: the log as it is, filtered, as lines and as a table."""
+
+import csv
+import io
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.unit.cli.console import Jml
+
+pytestmark = pytest.mark.usefixtures("audit_log")
+
+
+def test_tail_shows_the_last_entries_oldest_first(jml: Jml) -> None:
+    shown = jml("audit", "tail", "--limit", "2", "--json").json
+    assert [(one["position"], one["kind"]) for one in shown] == [(2, "command_parked"), (3, "command_applied")]
+    lines = jml("audit", "tail").out.splitlines()
+    assert len(lines) == 4
+    assert "command_parked" in lines[2]
+    assert '{"code":"rejected"}' in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "positions"),
+    [
+        (("--person", "4711"), [0, 1, 3]),
+        (("--app", "crm"), [1, 2, 3]),
+        (("--kind", "command_parked"), [2]),
+        (("--person", "4711", "--app", "crm", "--kind", "command_issued"), [1]),
+        (("--person", "nobody"), []),
+    ],
+)
+def test_tail_filters(jml: Jml, options: tuple[str, ...], positions: list[int]) -> None:
+    assert [one["position"] for one in jml("audit", "tail", "--json", *options).json] == positions
+
+
+def test_an_export_is_byte_for_byte_what_was_recorded(jml: Jml, audit_log: Path) -> None:
+    answer = jml("audit", "export")
+    assert answer.out.encode() == (audit_log / "entries.jsonl").read_bytes()
+    assert answer.err == "4 entries exported\n"
+
+
+def test_an_export_can_be_a_part_of_time_and_go_to_a_file(jml: Jml, folder: Path) -> None:
+    answer = jml(
+        "audit", "export", "--since", "2026-03-04", "--until", "2026-03-05T08:15:00Z", "--output", "part.jsonl"
+    )
+    assert (answer.code, answer.out) == (0, "")
+    (line,) = (folder / "part.jsonl").read_bytes().splitlines()
+    assert orjson.loads(line)["kind"] == "command_issued"
+    jml("audit", "export", "--output", "missing/part.jsonl").refused("missing/part.jsonl cannot be written")
+
+
+def test_a_table_has_a_row_per_entry_and_no_formulas(jml: Jml) -> None:
+    rows = list(csv.DictReader(io.StringIO(jml("audit", "export", "--format", "csv").out)))
+    assert [row["position"] for row in rows] == ["0", "1", "2", "3"]
+    assert rows[2]["person_id"] == "'=4712"
+    assert orjson.loads(rows[1]["details"]) == {"kind": "create"}
+    assert rows[0]["app"] == ""
+
+
+def test_without_a_log_it_says_who_writes_it(jml: Jml, audit_log: Path) -> None:
+    (audit_log / "entries.jsonl").unlink()
+    audit_log.rmdir()
+    jml("audit", "tail").refused("no audit log in state/audit", "auditor")
+
+
+@pytest.mark.parametrize("damage", [b"nonsense", b"[]", b"{}", b'{"at":"yesterday"}'])
+def test_a_damaged_entry_is_named_and_not_passed_over(jml: Jml, audit_log: Path, damage: bytes) -> None:
+    with (audit_log / "entries.jsonl").open("ab") as log:
+        log.write(damage + b"\n")
+    jml("audit", "tail").refused("entry 4 of the audit log is damaged")
