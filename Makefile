@@ -41,7 +41,10 @@ format: $(READY) ## let ruff rewrite what it can
 	@$(BIN)/ruff format
 
 bench: $(READY) ## measure throughput and latency on this machine
-	@$(BIN)/jml bench
+	@$(BIN)/jml bench resolve
+	@$(BIN)/jml bench resolve --apps 5
+	@$(BIN)/jml bench converge
+	@$(BIN)/jml bench memory
 
 services-up: $(READY) ## start a real Kafka and PostgreSQL, print what to export for `make test`
 	@$(BIN)/python -m tests.services up --folder $(SERVICES)

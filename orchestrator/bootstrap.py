@@ -62,34 +62,50 @@ class Runtime:
     """The machine's time: waiting, retries, and when something was recorded."""
     database: Database
     publisher: Publisher
-    outbox: OutboxPublisher
     consumers: Consumers
     unread: Unread | None = None
     """What the embedded broker holds unread; None on a real broker."""
     transports: list[HttpScimTransport] = field(default_factory=list)
+    outboxes: list[OutboxPublisher] = field(default_factory=list)
+
+    def outbox(self) -> OutboxPublisher:
+        """A publisher of the outbox, one for each role and lane.
+
+        Were it one for all, commands that wait for a slow application would hold up the audit entries behind them, and
+        the connector that waits for those could never make room for the commands.
+        """
+        outbox = OutboxPublisher(self.publisher, SqlOutbox(self.database))
+        outbox.start()
+        self.outboxes.append(outbox)
+        return outbox
+
+    async def published(self) -> None:
+        """Return when everything that was saved so far is published."""
+        await asyncio.gather(*(outbox.idle() for outbox in self.outboxes))
 
     def resolve_flow(self) -> ResolveFlow:
         """The resolver's flow, with a writer of its own."""
         writer = AuditWriter("resolver", self.wall.now())
         store = SqlResolveStore(self.database)
-        return ResolveFlow(store, self.outbox, writer, self.config.policy(), self.clock, self.wall)
+        return ResolveFlow(store, self.outbox(), writer, self.config.policy(), self.clock, self.wall)
 
     def expire_flow(self) -> tuple[ExpireFlow, SqlTimerStore]:
         """The scheduler's flow, and the store that knows what is due next."""
         store = SqlTimerStore(self.database)
         writer = AuditWriter("scheduler", self.wall.now())
-        return ExpireFlow(store, self.outbox, writer, self.clock, self.wall), store
+        return ExpireFlow(store, self.outbox(), writer, self.clock, self.wall), store
 
     def relay_flow(self) -> RelayFlow:
         """The relay's flow."""
         return RelayFlow(
-            SqlAttentionStore(self.database), SqlOutbox(self.database), self.outbox, self.publisher, self.wall
+            SqlAttentionStore(self.database), SqlOutbox(self.database), self.outbox(), self.publisher, self.wall
         )
 
     def lanes(self, app: str) -> Lanes:
         """The lanes of one connected application."""
         settings = self.config.apps[app]
         transport = HttpScimTransport(
+            app,
             str(settings.base_url),
             token=settings.auth.token(app),
             concurrency=settings.concurrency,
@@ -100,7 +116,7 @@ class Runtime:
             app,
             transport=transport,
             store=SqlConvergeStore(self.database),
-            outbox=self.outbox,
+            outbox=self.outbox(),
             clock=self.wall,
             concurrency=settings.concurrency,
             backoff=Backoff(settings.retry.base_seconds, settings.retry.max_seconds),
@@ -138,14 +154,12 @@ async def open_runtime(
         publisher: Publisher = kafka_publisher
         if unread is not None:
             publisher = BoundedPublisher(kafka_publisher, unread, lambda topic: topic in consumers.topics)
-        outbox = OutboxPublisher(publisher, SqlOutbox(database))
-        runtime = Runtime(config, clock or wall, wall, database, publisher, outbox, consumers, unread)
-        outbox.start()
+        runtime = Runtime(config, clock or wall, wall, database, publisher, consumers, unread)
         yield runtime
-        await outbox.drain()
+        await asyncio.gather(*(outbox.drain() for outbox in runtime.outboxes))
     finally:
         if runtime is not None:
-            await runtime.outbox.drain(0)
+            await asyncio.gather(*(outbox.drain(0) for outbox in runtime.outboxes))
             for transport in runtime.transports:
                 await transport.close()
         if kafka_publisher is not None:
@@ -177,7 +191,7 @@ async def running(runtime: Runtime, roles: Sequence[Role]) -> AsyncIterator["asy
 
     for future in (
         runtime.consumers.failed,
-        runtime.outbox.failed,
+        *(outbox.failed for outbox in runtime.outboxes),
         *(future for role in roles for future in role.failed),
     ):
         future.add_done_callback(pass_on)

@@ -99,7 +99,8 @@ class WorkerMoved(_WorkerChange):
 class WorkerLeft(_WorkerChange):
     """A leaver: `last_day` is the last day of access, `ends_at` an exact instant instead. Null in both rescinds it.
 
-    Without `engagement_id` it ends every engagement that began by then.
+    Without `engagement_id` it ends every engagement that began by then; before the first day it is the first one that
+    ends, so that somebody who never starts never gets access.
     """
 
     TYPE = "jml.worker.left.v1"

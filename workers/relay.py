@@ -6,6 +6,7 @@ import structlog
 
 from orchestrator.bootstrap import Role, Runtime
 from orchestrator.errors import BrokerUnavailable, StoreUnavailable
+from orchestrator.metrics import RELAYED
 
 log = structlog.get_logger()
 
@@ -24,6 +25,8 @@ def relay(runtime: Runtime) -> Role:
                 segments, accounts = await flow.sweep()
                 if segments or accounts:
                     log.info("relayed", segments=segments, accounts=accounts)
+                    RELAYED.labels("segments").inc(segments)
+                    RELAYED.labels("accounts").inc(accounts)
             except (StoreUnavailable, BrokerUnavailable) as error:
                 log.warning("relay_waits", reason=error.code)
             await asyncio.sleep(SWEEP_SECONDS)

@@ -177,6 +177,8 @@ def _ends(
 ) -> dict[str, Stated[End | None]]:
     """Ends that name no engagement: each ends the engagement that runs on its day, and those before that are open.
 
+    Where none has begun by that day the person never starts: it ends the first one that was known when it was stated.
+
     A further end of the same engagement corrects the one before; to rescind takes back all that was said of it.
     """
     standing: dict[str, Stated[End | None]] = {}  # by engagement, the one stated last at the end
@@ -187,7 +189,7 @@ def _ends(
             continue
         day = _day(fact.value, where)
         begun = [one.id for one in engagements if one.start.value is not None and one.start.value <= day]
-        running = begun[-1] if begun else ""
+        running = begun[-1] if begun else _next_known(engagements, fact)
         standing.pop(running, None)
         standing[running] = fact
     found: dict[str, Stated[End | None]] = {}
@@ -197,6 +199,11 @@ def _ends(
         if following is not None and (one.id in standing or one.end.value is None):
             found[one.id] = following
     return found
+
+
+def _next_known(engagements: list[Engagement], fact: Stated[End | None]) -> str:
+    """Somebody who leaves before the first day: the end is of the first engagement that HR had named by then."""
+    return next((one.id for one in engagements if one.start.stated < fact.stated), "")
 
 
 def _turned(history: History, flag: str, now: datetime) -> datetime:

@@ -5,8 +5,8 @@ The result does not depend on the order in which changes are applied.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
 from zoneinfo import ZoneInfo
 
@@ -74,13 +74,12 @@ class Decision(NamedTuple):
     policy: str
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(NamedTuple):
     """Everything that was stated of one person, and the last decision about access."""
 
     id: str
     history: History = History()
-    engagements: Mapping[str, Engagement] = field(default_factory=dict)
+    engagements: Mapping[str, Engagement] = MappingProxyType({})
     ends: tuple[Stated[End | None], ...] = ()
     """Ends that name no engagement, in the order in which they were stated; None rescinds what was stated before."""
     contracts: tuple[ContractStatement, ...] = ()
@@ -146,7 +145,7 @@ def _state(person: Person, values: Mapping[str, Any], effective: date | datetime
     if TIME_ZONE in values and any(one.day for one in history.statements):
         where = zones(history, default_zone)
         history = history.moved(lambda one: _begin(one, where, default_zone))
-    return replace(person, history=history)
+    return person._replace(history=history)
 
 
 def _begin(statement: Statement, where: Zones, default_zone: str) -> datetime:
@@ -168,7 +167,7 @@ def _engage(
         name: cast("Stated[Any]", getattr(known, name)).newer(value, now.stated, now.event_id)
         for name, value in facts.items()
     }
-    return replace(person, engagements={**person.engagements, engagement_id: known._replace(**newer)})
+    return person._replace(engagements={**person.engagements, engagement_id: known._replace(**newer)})
 
 
 def _joined(person: Person, change: WorkerJoined, now: _Context) -> Person:
@@ -194,7 +193,7 @@ def _left(person: Person, change: WorkerLeft, now: _Context) -> Person:
     if change.engagement_id is not None:
         return _engage(person, change.engagement_id, now, end=end)
     ends = sorted((*person.ends, now.fact(end)), key=lambda fact: (fact.stated, fact.event_id))
-    return replace(person, ends=tuple(ends))
+    return person._replace(ends=tuple(ends))
 
 
 def _contract_changed(person: Person, change: ContractChanged, now: _Context) -> Person:
@@ -211,7 +210,7 @@ def _contract_changed(person: Person, change: ContractChanged, now: _Context) ->
         contract_end=now.fact(facts["contract_end"]) if "contract_end" in facts else None,
         kind=now.fact(facts["kind"]) if "kind" in facts else None,
     )
-    return replace(person, contracts=tuple(sorted((*person.contracts, statement), key=lambda one: one.place)))
+    return person._replace(contracts=tuple(sorted((*person.contracts, statement), key=lambda one: one.place)))
 
 
 def _snapshot(person: Person, change: WorkerSnapshot, now: _Context) -> Person:

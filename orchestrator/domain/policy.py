@@ -91,12 +91,16 @@ class Desire(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """`whole` gives `[scope, groups, values]` of the attributes in the order of `places`, or `[false]`."""
+    """`whole` gives `[scope, groups, values]`, or `[false]`; the values are those of `evaluated` in their order.
+
+    Most attributes are plainly a field of the person; those in `copied` need no CEL.
+    """
 
     policy: ApplicationPolicy
     whole: cel.Program
     parts: Mapping[str, cel.Program]
-    places: tuple[tuple[str, tuple[str, ...]], ...]
+    copied: tuple[tuple[tuple[str, ...], str], ...]
+    evaluated: tuple[tuple[tuple[str, ...], str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Policy:
     digest: str
     default_zone: str = "UTC"
     fields: frozenset[str] = frozenset()
-    """The person's fields that any expression names: only these are handed to CEL, which copies every one."""
+    """The person's fields that CEL is given."""
     _context: cel.Context = field(default_factory=lambda: _new_context(), repr=False, compare=False)
 
     def app_policy(self, app: str) -> ApplicationPolicy | None:
@@ -123,14 +127,15 @@ class Policy:
         if standing.status not in (Status.ACTIVE, Status.ON_LEAVE):
             return {}, []
         context = self._context  # made once: each has the whole standard library, each evaluation its own person
-        context.add_variable("person", _person(person_id, standing, self.fields))
+        person = _person(person_id, standing)
+        context.add_variable("person", {name: person[name] for name in self.fields})
         found: dict[str, Desire] = {}
         failed: list[ExpressionError] = []
         for app, compiled in self.applications.items():
             if standing.status is Status.ON_LEAVE and compiled.policy.leave_of_absence == "deactivate":
                 continue
             try:
-                desire = _evaluate(compiled, context)
+                desire = _evaluate(compiled, context, person)
             except ExpressionError as error:
                 failed.append(error)
                 continue
@@ -165,8 +170,13 @@ def compile_policy(
                 problems.append(ExpressionError(policy.app, key, _first_line(error)))
         problems += _conflicts(policy)
         if len(parts) == len(expressions):
-            places = tuple((path, tuple(split_path(path))) for path in policy.attributes)
-            compiled[policy.app] = _Compiled(policy, cel.compile(_whole(policy)), parts, places)
+            compiled[policy.app] = _Compiled(
+                policy,
+                cel.compile(_whole(policy)),
+                parts,
+                copied=tuple((tuple(split_path(path)), name) for path, name in _copies(policy)),
+                evaluated=tuple((tuple(split_path(path)), path) for path in _evaluated(policy)),
+            )
     if problems:
         return None, problems
     described = [
@@ -218,28 +228,49 @@ def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> dateti
         return None
 
 
-def _person(person_id: str, standing: Standing, fields: frozenset[str]) -> dict[str, Any]:
-    """The person as CEL sees it: every field that is asked for is there, the unstated ones as empty text."""
+def _person(person_id: str, standing: Standing) -> dict[str, Any]:
+    """The person as expressions see it: every field is there, the unstated ones as empty text."""
     attributes = standing.attributes
-    person: dict[str, Any] = {name: attributes.get(name) or "" for name in fields.intersection(PERSON_FIELDS)}
+    person: dict[str, Any] = {name: attributes.get(name) or "" for name in PERSON_FIELDS}
     person["id"] = person_id
     person["kind"] = standing.kind
     person["status"] = standing.status.value
-    if "custom" in fields:
-        person["custom"] = {
-            name.removeprefix("custom."): value for name, value in attributes.items() if name.startswith("custom.")
-        }
+    person["custom"] = {
+        name.removeprefix("custom."): value for name, value in attributes.items() if name.startswith("custom.")
+    }
     return person
 
 
+ALL_FIELDS = frozenset({*PERSON_FIELDS, "id", "kind", "status", "custom"})
+
+
+def _copies(policy: ApplicationPolicy) -> list[tuple[str, str]]:
+    """Attributes that are plainly a field of the person, with that field."""
+    found = []
+    for path, expression in policy.attributes.items():
+        plain = re.fullmatch(r"\s*person\s*\.\s*([a-z_]+)\s*", expression)
+        if plain and plain.group(1) in ALL_FIELDS - {"custom"}:
+            found.append((path, plain.group(1)))
+    return found
+
+
+def _evaluated(policy: ApplicationPolicy) -> list[str]:
+    """The other attributes."""
+    copied = {path for path, _ in _copies(policy)}
+    return [path for path in policy.attributes if path not in copied]
+
+
 def _fields_named(policies: Iterable[ApplicationPolicy]) -> frozenset[str]:
-    """Every field that follows `person.`; all of them where an expression takes `person` otherwise."""
+    """Every field that a CEL expression takes by `person.NAME`; all of them where one takes `person` otherwise.
+
+    Only these are handed to CEL, which copies every one.
+    """
     named: set[str] = set()
     for policy in policies:
-        for expression in _expressions(policy).values():
+        for expression in (policy.scope, policy.groups, *(policy.attributes[path] for path in _evaluated(policy))):
             for name in re.findall(r"\bperson\b(?:\s*\.\s*([A-Za-z_]\w*))?", expression):
-                named.update([name] if name else [*PERSON_FIELDS, "custom"])
-    return frozenset(named)
+                named.update([name] if name else ALL_FIELDS)
+    return frozenset(named & ALL_FIELDS)
 
 
 def _new_context() -> cel.Context:
@@ -257,11 +288,11 @@ def _expressions(policy: ApplicationPolicy) -> dict[str, str]:
 
 
 def _whole(policy: ApplicationPolicy) -> str:
-    values = ", ".join(f"({expression})" for expression in policy.attributes.values())
+    values = ", ".join(f"({policy.attributes[path]})" for path in _evaluated(policy))
     return f"({policy.scope}) ? [true, ({policy.groups}), [{values}]] : [false]"
 
 
-def _evaluate(compiled: _Compiled, context: cel.Context) -> Desire | None:
+def _evaluate(compiled: _Compiled, context: cel.Context, person: Mapping[str, Any]) -> Desire | None:
     """What the person should have; None outside the scope. Raises ExpressionError."""
     app = compiled.policy.app
     try:
@@ -269,8 +300,9 @@ def _evaluate(compiled: _Compiled, context: cel.Context) -> Desire | None:
     except _FAILURES:
         pass  # the parts say which one it was
     else:
-        return _desire(compiled, *outcome[1:]) if outcome[0] is True else None
+        return _desire(compiled, person, *outcome[1:]) if outcome[0] is True else None
     expressions = _expressions(compiled.policy)
+    context.add_variable("person", dict(person))  # the parts name copied fields as well
     for key, program in compiled.parts.items():
         try:
             value = program.execute(context)
@@ -283,15 +315,15 @@ def _evaluate(compiled: _Compiled, context: cel.Context) -> Desire | None:
     raise ExpressionError(app, "attributes", "cannot be evaluated as a whole")
 
 
-def _desire(compiled: _Compiled, groups: Any, values: list[Any]) -> Desire:
+def _desire(compiled: _Compiled, person: Mapping[str, Any], groups: Any, values: list[Any]) -> Desire:
     """The outcome as it will come back from the store; a value that JSON lacks would differ at every decision."""
     app = compiled.policy.app
     if not isinstance(groups, list) or not all(isinstance(name, str) for name in groups):
         raise ExpressionError(app, "groups", "is not a list of names")
     if any(len(name) > MAX_TEXT for name in groups):
         raise ExpressionError(app, "groups", f"has a name of more than {MAX_TEXT} characters")
-    placed = []
-    for (path, steps), value in zip(compiled.places, values, strict=True):
+    placed = [(steps, person[name]) for steps, name in compiled.copied]
+    for (steps, path), value in zip(compiled.evaluated, values, strict=True):
         placed.append((steps, value if type(value) is str else _as_json(app, path, value)))
     return Desire("active", nest(placed), tuple(sorted({name for name in groups if name})))
 

@@ -6,7 +6,6 @@ at which the answer may change.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -86,7 +85,7 @@ def resolve(
         sorted(name for name in {*known, *found.attributes} if known.get(name) != found.attributes.get(name))
     )
     kept = (found.status.value, found.kind, policy.digest)
-    after = replace(after, decision=Decision(at, *kept))
+    after = after._replace(decision=Decision(at, *kept))
     raised: tuple[Raised, ...] = ()
     problems: tuple[str, ...] = ()
     timer = isinstance(change, TimerFired)

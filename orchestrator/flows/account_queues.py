@@ -3,7 +3,7 @@
 The handler only enqueues. Everything that waits for one account is taken together, because converging goes to the
 newest desired state anyway: ten waiting revisions cost one run. A partition's offset to commit is the end of the
 unbroken run of *seen* offsets that are done (offsets have gaps), committed now and then, and when the partition is
-taken away after what is under way was finished. See FACTS and decision 0003.
+taken away after what is under way was finished. See decision 0008.
 """
 
 import asyncio

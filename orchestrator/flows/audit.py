@@ -10,6 +10,7 @@ import structlog
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.resolve import Record
+from orchestrator.metrics import AUDIT_ENTRIES
 from orchestrator.ports import AuditIndex, AuditLog
 
 log = structlog.get_logger()
@@ -56,6 +57,7 @@ class AuditFlow:
             try:
                 appended += await self._log.append([record.value or b"" for record in records])
                 await self._index.add(appended)
+                AUDIT_ENTRIES.inc(len(appended))
                 return
             except (StoreUnavailable, OSError) as error:
                 attempt += 1

@@ -188,14 +188,17 @@ class Caller:
         request = ScimRequest("GET", "/Users", query={"count": "1", "startIndex": "1"})
         while True:
             await asyncio.sleep(self._probe_after)
+            while (moment := self.gate.not_before) is not None and moment > self.clock.now():
+                await self.clock.sleep_until(moment)  # a probe is a call like any other
             self._probe_after = min(self._probe_after * 2, LAST_PROBE_SECONDS)
             try:
                 response = await self.transport.send(request)
             except (ApplicationDown, Unavailable, Ambiguous):
                 continue
-            if not isinstance(
-                classify(response.status, response.body, response.headers, self.clock.now()), ApplicationDown
-            ):
+            error = classify(response.status, response.body, response.headers, self.clock.now())
+            if isinstance(error, RateLimited | Unavailable) and error.not_before is not None:
+                await self._hold(error.not_before, str(error))
+            if not isinstance(error, ApplicationDown):
                 break
         self.gate.resume()
         log.info("application_resumed")
@@ -214,8 +217,8 @@ class Caller:
 
 def _is_page(response: ScimResponse) -> bool:
     """Whether something for people answered: a log-in page, a proxy's "not found". No SCIM server speaks HTML, so
-    neither its success nor its 404 says anything about the account."""
-    counts = response.status < 300 or response.status in (404, 409)
+    neither its success nor its 404 says anything about the account. A 204 is no page, whatever type it claims."""
+    counts = (response.status < 300 and response.status != 204) or response.status in (404, 409)
     return counts and response.body is None and "html" in response.headers.get("content-type", "").lower()
 
 

@@ -42,6 +42,7 @@ from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.group_commit import Loader, Saver
 from orchestrator.flows.membership import Membership
+from orchestrator.metrics import COMMANDS, DEPROVISION_SECONDS, PARKED_LEAVERS
 from orchestrator.ports import Clock, ProgressUpdate, ScimRequest, ScimResponse
 from schemas.audit import AuditKind
 from schemas.envelope import timestamp
@@ -74,8 +75,9 @@ class Remote:
     verified_at: datetime | None = None
 
     def gone(self) -> None:
-        """The application does not have it."""
-        self.id, self.active, self.resource, self.groups = None, None, {}, ()
+        """The application does not show it. The groups stay on record: a replica may only be behind, and an account
+        that is found again may still be in them."""
+        self.id, self.active, self.resource = None, None, {}
 
     @property
     def is_out(self) -> bool:
@@ -144,7 +146,8 @@ class Converge:
             return await self._retry(call, error)
         except Permanent as error:
             return await self._park(call, error)
-        return await self._applied(account, call.progress, remote, recheck_at=recheck_at)
+        maybe = progress.groups if read_back else ()
+        return await self._applied(account, call.progress, remote, recheck_at=call.recheck_at, maybe=maybe)
 
     async def intend(self, call: "_Call", *entries: Entry) -> bool:
         """Save that calls are about to go out; False when somebody else saved the account meanwhile.
@@ -189,11 +192,14 @@ class Converge:
             await self._find(call)
             if remote.id is None:
                 raise
+            call.unsure = False
             return await self._patch(call)
         if answer.status == 409:
+            call.unsure = True  # somebody has it, perhaps an earlier create that a search does not show yet
             await self._find(call)
             if remote.id is None:
                 raise UniquenessConflict("the application says the account exists (409) and shows none that matches")
+            call.unsure = False
             return await self._patch(call)
         created = (answer.body or {}).get("id")
         if answer.status == 404 or not created:
@@ -217,8 +223,8 @@ class Converge:
         if answer is None:
             return await self._patch(call)
         if answer.status == 404:
-            remote.gone()
-            return await self._create(call)
+            await self._missed(call)
+            return await self._patch(call)
         if answer.status == 409:
             raise UniquenessConflict("the application refuses a change because another account has the value (409)")
         remote.active, remote.resource = True, account.resource
@@ -235,10 +241,13 @@ class Converge:
             if answer is not None and answer.status == 409:
                 raise Rejected("the application refuses to deactivate the account (409)")
             if answer is not None and answer.status == 404:
-                remote.gone()
-                return
-            if answer is not None:
+                await self._missed(call)
+            elif answer is not None:
+                call.unsure = True  # should the look fail, nobody may go by what was there before
                 await self._get(call)
+                if remote.id is None:
+                    raise Unavailable("the application answered a change with success and a read after it with 404")
+                call.unsure = False
             if remote.is_out:
                 remote.verified_at = self._clock.now()
                 return
@@ -249,7 +258,9 @@ class Converge:
         remote = call.remote
         if remote.id is not None:
             answer = await self._settled(call, ScimRequest("DELETE", _place(remote)))
-            if answer is None and remote.id is not None:
+            if answer is not None and answer.status == 404:
+                await self._missed(call)
+            if (answer is None or answer.status == 404) and remote.id is not None:
                 return await self._delete(call)
             if answer is not None and answer.status == 409:
                 raise Rejected("the application refuses to delete the account (409)")
@@ -281,7 +292,19 @@ class Converge:
                 raise
             call.settled = True
             await self._get(call)
+            call.unsure = False
+            if not _has_arrived(call.account, call.remote):  # it may do so after the change that follows now
+                call.recheck_at = self._clock.now() + OPEN_INTENT
             return None
+
+    async def _missed(self, call: "_Call") -> None:
+        """A 404 to a change is not believed before a look: it may have been the route's or a replica's, or the account
+        may live on under another id."""
+        if call.missed:
+            raise Rejected("the application shows an account and answers 404 to a change of it")
+        call.missed = call.unsure = True
+        await self._read_back(call)
+        call.unsure = False
 
     async def _read_back(self, call: "_Call") -> None:
         """Find out what the application holds, trusting nothing we remember but the id."""
@@ -328,8 +351,16 @@ class Converge:
     # --- how it ended ---------------------------------------------------------------------------------------------
 
     async def _applied(
-        self, account: Account, progress: Progress, remote: Remote, *, recheck_at: datetime | None
+        self,
+        account: Account,
+        progress: Progress,
+        remote: Remote,
+        *,
+        recheck_at: datetime | None,
+        maybe: tuple[str, ...] = (),
     ) -> bool:
+        """Save the success. Until the recheck, a call that was left open may still put the account into the groups
+        `maybe`: they stay on record, so that the recheck takes it out of them."""
         skipped = range(progress.applied_revision + 1, account.revision)
         entries = [
             self._entry(AuditKind.COMMAND_SUPERSEDED, account, {"by": account.revision}, revision=revision)
@@ -340,12 +371,17 @@ class Converge:
             details["attempts"] = progress.attempts + 1
         if remote.verified_at is not None:
             details["verified_at"] = timestamp(remote.verified_at)
+            DEPROVISION_SECONDS.labels(self._app).observe((remote.verified_at - account.since).total_seconds())
+        groups = () if remote.id is None else remote.groups
+        if recheck_at is not None:
+            groups = _either(remote.groups, maybe)
         again = account.revision <= progress.applied_revision
         kind = AuditKind.ACCOUNT_VERIFIED if again else AuditKind.COMMAND_APPLIED
         entries.append(self._entry(kind, account, details))
         done = replace(
             _learned(progress, remote),
             applied_revision=account.revision,
+            groups=groups,
             intent=_recheck(recheck_at),
             status=AccountStatus.APPLIED,
             attempts=0,
@@ -379,13 +415,20 @@ class Converge:
         parked = _failed(call, error, AccountStatus.PARKED)
         details = {"code": error.code, "reason": str(error), "leaver": account.state != "active", "calls": calls}
         entry = self._entry(AuditKind.COMMAND_PARKED, account, details)
-        level = log.warning if account.state == "active" else log.error
+        level = log.warning
+        if account.state != "active":
+            level = log.error
+            PARKED_LEAVERS.labels(self._app).inc()
         level("command_parked", app=self._app, code=error.code, correlation_id=account.correlation_id)
         return await self._save(account, parked, None, entry)
 
     async def _save(self, account: Account, progress: Progress, attention_at: datetime | None, *entries: Entry) -> bool:
         update = ProgressUpdate(account.person_id, progress, attention_at)
-        return await self._saver.save(update, entries, revision=account.revision)
+        saved = await self._saver.save(update, entries, revision=account.revision)
+        if saved:
+            for entry in entries:
+                COMMANDS.labels(self._app, entry.kind.value).inc()
+        return saved
 
     def _entry(
         self, kind: AuditKind, account: Account, details: Mapping[str, Any] | None, revision: int | None = None
@@ -419,6 +462,7 @@ class _Call:
     lease_until: float = 0.0
     settled: bool = False
     created: bool = False
+    missed: bool = False
 
     @property
     def urgent(self) -> bool:
@@ -436,9 +480,13 @@ class _Call:
     async def send(self, request: ScimRequest) -> ScimResponse:
         """Send one call and remember method and status for the audit entry."""
         may_send = self.hold_the_lease if request.method != "GET" else None
-        answer = await self.caller.call(
-            request, urgent=self.urgent, correlation_id=self.account.correlation_id, may_send=may_send
-        )
+        try:
+            answer = await self.caller.call(
+                request, urgent=self.urgent, correlation_id=self.account.correlation_id, may_send=may_send
+            )
+        except Ambiguous:
+            self.unsure = self.unsure or request.method != "GET"
+            raise
         self.remote.calls.append([request.method, answer.status])
         return answer
 
@@ -504,6 +552,15 @@ def _holds(account: Account, remote: Remote) -> bool:
         and remote.groups == account.groups
         and remote.resource == account.resource
     )
+
+
+def _has_arrived(account: Account, remote: Remote) -> bool:
+    """Whether the account shows what a change whose answer got lost was to bring about."""
+    if account.state == "absent":
+        return remote.id is None
+    if account.state == "inactive":
+        return remote.is_out
+    return remote.active is True and remote.resource == account.resource
 
 
 def _learned(progress: Progress, remote: Remote) -> Progress:

@@ -8,6 +8,7 @@ import structlog
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.metrics import TIMERS_FIRED
 from orchestrator.ports import Clock, Timer, TimerStore
 from schemas.audit import AuditKind
 from schemas.changes import TimerFired
@@ -68,6 +69,7 @@ class ExpireFlow:
             self._writer.lost()
             raise
         self._writer.saved(len(timers))
+        TIMERS_FIRED.inc(len(timers))
         await self._outbox.submit(segment, messages)
         return len(timers)
 

@@ -14,13 +14,14 @@ from orchestrator.flows.converge import Converge
 from orchestrator.flows.group_commit import Loader, Saver
 from orchestrator.flows.membership import Membership
 from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.metrics import PAUSED, PENDING
 from orchestrator.ports import ApplicationHealth, Clock, ConvergeStore, ScimTransport
 from schemas.audit import AuditKind
 from schemas.topics import lane_topic
 
 log = structlog.get_logger()
 
-WIDTH_PER_SLOT = 6
+WIDTH_PER_SLOT = 12
 """Accounts under way per concurrent call: while some are called, others load, and many share one group commit."""
 
 
@@ -64,6 +65,7 @@ class Lanes:
             width=concurrency * WIDTH_PER_SLOT,
             is_stuck=self._is_stuck,
         )
+        PENDING.labels(app).set_function(lambda: self.queues.pending)
 
     async def start(self) -> None:
         """Take over what was known of the application: a restart is no excuse to call before Retry-After, and what is
@@ -96,6 +98,7 @@ class Lanes:
         await self._caller.close()
 
     async def _on_health(self, health: ApplicationHealth) -> None:
+        PAUSED.labels(self.app).set(health.state == "paused")
         kinds = {"paused": AuditKind.APPLICATION_PAUSED, "open": AuditKind.APPLICATION_RESUMED}
         if kind := kinds.get(health.state):
             details = {"reason": health.reason} if health.reason else None

@@ -57,6 +57,10 @@ class OutboxPublisher:
         if segment is not None:
             await self._queue.put(_Segment(segment, messages))
 
+    async def idle(self) -> None:
+        """Return when everything handed over is published."""
+        await self._queue.join()
+
     async def drain(self, seconds: float = 15.0) -> None:
         """Publish what is left, then stop; what takes longer is left to the relay."""
         if self._task is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.errors import Poison, StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.metrics import EVENTS
 from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, ResolveStore, ResolveTransaction, Timer
 from schemas.audit import AuditKind
 from schemas.changes import BY_TYPE, Change, TimerFired
@@ -165,6 +167,9 @@ class ResolveFlow:
             messages = self._collect(batch)
             segment = await transaction.save(batch.changes, now=batch.at)
         self._writer.saved(len(batch.entries))
+        for outcome, count in Counter(row.outcome for row in batch.changes.inbox).items():
+            EVENTS.labels(outcome).inc(count)
+        EVENTS.labels("duplicate").inc(sum(one.kind is AuditKind.EVENT_DUPLICATED for one in batch.entries))
         return segment, messages
 
     async def _fresh(
@@ -238,13 +243,6 @@ class ResolveFlow:
     def _record(
         self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str
     ) -> None:
-        common: dict[str, Any] = {
-            "at": batch.at,
-            "actor": one.envelope.source,
-            "person_id": person_id,
-            "event_id": cause.event_id,
-            "correlation_id": cause.correlation_id,
-        }
         details: dict[str, Any] = {
             "outcome": outcome,
             "transition": resolution.transition.value,
@@ -256,26 +254,36 @@ class ResolveFlow:
             details["problems"] = resolution.problems
             log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
         received = {"type": one.envelope.type, "stated_at": timestamp(cause.stated)}
-        batch.entries.append(Entry(AuditKind.EVENT_RECEIVED, details=received, **common))
-        batch.entries.append(Entry(AuditKind.PERSON_RESOLVED, policy=self._policy.digest, details=details, **common))
-        for raised in resolution.raised:
+        policy = self._policy.digest
+
+        def add(
+            kind: AuditKind, details: dict[str, Any], account: Account | None = None, policy: str | None = None
+        ) -> None:
+            app, revision = (account.app, account.revision) if account else (None, None)
             batch.entries.append(
                 Entry(
-                    AuditKind.COMMAND_ISSUED,
-                    app=raised.account.app,
-                    revision=raised.account.revision,
-                    policy=self._policy.digest,
-                    details={"command": raised.kind, "effective_at": timestamp(raised.effective_at)},
-                    **common,
+                    kind,
+                    batch.at,
+                    one.envelope.source,
+                    person_id,
+                    app,
+                    revision,
+                    cause.event_id,
+                    cause.correlation_id,
+                    policy,
+                    details,
                 )
             )
-        for kind, boundaries in (
-            (AuditKind.TIMER_SET, resolution.timers_set),
-            (AuditKind.TIMER_CANCELLED, resolution.timers_cancelled),
-        ):
-            for boundary in boundaries:
-                due = {"timer": boundary.kind, "due": timestamp(boundary.due)}
-                batch.entries.append(Entry(kind, details=due, **common))
+
+        add(AuditKind.EVENT_RECEIVED, received)
+        add(AuditKind.PERSON_RESOLVED, details, None, policy)
+        for raised in resolution.raised:
+            issued = {"command": raised.kind, "effective_at": timestamp(raised.effective_at)}
+            add(AuditKind.COMMAND_ISSUED, issued, raised.account, policy)
+        for boundary in resolution.timers_set:
+            add(AuditKind.TIMER_SET, {"timer": boundary.kind, "due": timestamp(boundary.due)})
+        for boundary in resolution.timers_cancelled:
+            add(AuditKind.TIMER_CANCELLED, {"timer": boundary.kind, "due": timestamp(boundary.due)})
 
     async def _note_manager_cycles(self, batch: _Batch, transaction: ResolveTransaction) -> None:
         """A cycle of managers is HR's mistake: it goes on the timelines of those in it and stops nothing."""

@@ -1,8 +1,9 @@
 """docker-compose.yml cannot be started in the tests, so what would only be noticed in production is checked here."""
 
+import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,17 +13,21 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
-from orchestrator.config import load_config
+from orchestrator.adapters.kafka.consuming import Consumers
+from orchestrator.config import Config, KafkaConfig, load_config
+from orchestrator.demo.applications import APPLICATIONS
+from orchestrator.demo.servers.asgi import BASE_PATH
+from orchestrator.flows.account_queues import DRAIN_SECONDS
+from orchestrator.flows.group_commit import Saver
+from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.roles import role_names
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
-ROLES = {"resolver", "connector", "scheduler", "relay", "auditor"}
-"""To be replaced by the registry of `workers`, once there is one: a role that is not deployed does nothing."""
-
-DRAIN_SECONDS = 30
-"""To be replaced by the configuration's defaults: the drain on a rebalance plus the broker's graceful timeout."""
+ROLES = set(role_names())
+"""A role that is not deployed does nothing."""
 
 CONFIG = "/etc/jml/jml.toml"
 SECRET_NAME = re.compile(r"password|secret|token|credential|private|api_?key", re.IGNORECASE)
@@ -79,9 +84,21 @@ def test_a_service_has_a_health_check_or_ends_by_itself(name: str) -> None:
     assert "restart" in service
 
 
-@pytest.mark.parametrize("role", sorted(ROLES))
-def test_a_worker_has_time_to_drain(role: str) -> None:
-    assert seconds(SERVICES[role]["stop_grace_period"]) > DRAIN_SECONDS
+def seconds_of(drain: Callable[..., Any]) -> float:
+    """How long a drain waits unless it is told otherwise."""
+    return float(inspect.signature(drain).parameters["seconds"].default)
+
+
+async def test_a_worker_has_time_to_drain() -> None:
+    """The longest way to a clean end: the calls, their saves, the consumers, the outbox, one after the other."""
+    consumers: Any = Consumers("localhost:1", KafkaConfig()).broker.config
+    longest = DRAIN_SECONDS + seconds_of(Saver.drain) + consumers.graceful_timeout + seconds_of(OutboxPublisher.drain)
+    for role in ROLES:
+        assert seconds(SERVICES[role]["stop_grace_period"]) > longest
+
+
+def test_a_rebalance_waits_for_the_drain() -> None:
+    assert KafkaConfig().rebalance_timeout_seconds > DRAIN_SECONDS
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))
@@ -177,5 +194,18 @@ def test_data_lives_in_named_volumes() -> None:
 
 def test_the_demo_applications_start_only_when_asked_for() -> None:
     demo = {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]}
-    assert demo == {"directory", "engineering", "payroll"}
+    assert demo == {one.name for one in APPLICATIONS}
     assert all(SERVICES[name]["command"][:2] == ["demo-app", name] for name in demo)
+
+
+def test_the_mounted_configuration_connects_the_demo_applications_as_the_demo_does() -> None:
+    config = load_config(ROOT / "deploy/jml.toml")
+    as_in_the_demo = Config.model_validate(
+        {"apps": {one.name: {"base_url": "http://unused", **one.policy} for one in APPLICATIONS}}
+    )
+    assert config.policy().digest == as_in_the_demo.policy().digest
+    for name, app in config.apps.items():
+        port = SERVICES[name]["command"][-1]
+        assert str(app.base_url) == f"http://{name}:{port}{BASE_PATH}"
+        assert app.auth.token(name) is None
+        assert "--token-env" not in SERVICES[name]["command"]

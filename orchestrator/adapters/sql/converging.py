@@ -78,7 +78,7 @@ class SqlConvergeStore:
 
     async def load(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
         """These accounts, desired and known side; those without a row are absent."""
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             rows = await connection.execute(self._load, {"b_app": app, **self._database.values(person_ids)})
             return {row["person_id"]: (read_account(row), read_progress(row)) for row in rows.mappings()}
 

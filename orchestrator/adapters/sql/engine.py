@@ -64,7 +64,6 @@ class Database:
                 self.url,
                 pool_size=self._pool_size,
                 max_overflow=0,
-                pool_pre_ping=True,
                 hide_parameters=True,
                 connect_args={"timeout": CONNECT_SECONDS, "command_timeout": ANSWER_SECONDS},
             )
@@ -90,6 +89,20 @@ class Database:
         """A reading transaction: all its statements see the database as of one instant."""
         async with self._transaction(writing=False) as connection:
             yield connection
+
+    @asynccontextmanager
+    async def look(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one reading statement, without the round trips of a transaction around it."""
+        if self.is_sqlite:
+            async with self._transaction(writing=False) as connection:
+                yield connection
+            return
+        try:
+            async with self.engine.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                yield connection
+        except (DBAPIError, OSError, sa.exc.TimeoutError) as error:
+            raise self._told(error).with_traceback(error.__traceback__) from None
 
     @asynccontextmanager
     async def _transaction(self, *, writing: bool) -> AsyncIterator[AsyncConnection]:

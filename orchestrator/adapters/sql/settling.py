@@ -34,6 +34,11 @@ class SqlSettling:
         async with self._database.read() as connection:
             return int((await connection.execute(sa.select(_count(inbox)))).scalar_one())
 
+    async def undone(self) -> int:
+        """Accounts that are not what they should be yet, the parked ones left out."""
+        async with self._database.read() as connection:
+            return int((await connection.execute(sa.select(_count(account, _NOT_PARKED, _UNDONE)))).scalar_one())
+
     async def left(self, *, now: datetime, events: int) -> int:
         """Pieces of work that are left when `events` events with an id of their own were published."""
         async with self._database.read() as connection:

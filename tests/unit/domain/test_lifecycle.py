@@ -205,6 +205,12 @@ def test_when_access_ends(changes: list[Change], last_active: str | None) -> Non
     assert standing(person, "UTC", over + timedelta(days=100)).since == over
 
 
+def test_somebody_who_never_starts_never_gets_access() -> None:
+    person = told(joined("2025-02-01"), left("2025-01-20"))
+    assert status(person, "2025-02-01T12:00Z") is Status.LEFT
+    assert status(told(left("2025-01-20"), joined("2025-02-01")), "2025-02-01T12:00Z") is Status.ACTIVE  # hired after
+
+
 def test_a_rehired_person_is_out_in_between() -> None:
     rehired = WorkerRehired(worker_id=WORKER, start_date=date(2025, 9, 1))
     person = told(joined("2025-02-01"), left("2025-05-31"), rehired, left("2025-12-31"), left(None))

@@ -1,0 +1,33 @@
+"""What a process counts, for Prometheus. Labels name applications, outcomes and codes, never people.
+
+Cheap by design: a batch is counted once, a call twice.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+EVENTS = Counter("jml_events", "Events that reached a terminal state in the resolver", ["outcome"])
+COMMANDS = Counter("jml_commands", "Commands by how the connector ended them", ["app", "outcome"])
+CALLS = Counter(
+    "jml_calls", "Calls to applications by method and status; 'none' where no answer came", ["app", "method", "status"]
+)
+CALL_SECONDS = Histogram(
+    "jml_call_seconds",
+    "How long applications take to answer",
+    ["app"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+DEPROVISION_SECONDS = Histogram(
+    "jml_deprovision_seconds",
+    "From the effective instant of an end to the read that shows the account inactive",
+    ["app"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 86400),
+)
+PARKED_LEAVERS = Counter(
+    "jml_parked_leavers", "Leavers whose account could not be closed: each needs a person", ["app"]
+)
+PAUSED = Gauge("jml_application_paused", "1 while an application as a whole is out of order", ["app"])
+PENDING = Gauge("jml_lane_pending", "Commands taken in by a connector and not done", ["app"])
+TIMERS_FIRED = Counter("jml_timers_fired", "Timers that the scheduler fired")
+RELAYED = Counter("jml_relayed", "What the relay had to take care of", ["what"])
+AUDIT_ENTRIES = Counter("jml_audit_entries", "Entries appended to the audit log")
+"""Consumer lag is measured from outside, by `jml lag`, so that a process that hangs cannot hide its own."""

@@ -1,0 +1,298 @@
+"""Groups: merged across people, one culprit told apart, and nobody waits for ever."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.clock import SimulatedClock
+from orchestrator.domain.retry import Backoff
+from orchestrator.errors import Ambiguous, JmlError, Rejected, Unavailable
+from orchestrator.flows import membership as membership_module
+from orchestrator.flows.calling import Caller
+from orchestrator.flows.membership import Membership
+from orchestrator.ports import ApplicationHealth, ScimRequest, ScimResponse
+from tests.unit.flows.fakes import NOW, FakeConvergeStore, FakeTransport, rounds, until
+
+
+class Groups:
+    """An application with groups, down to what the flow sees of it. Members in `refused` are unknown to it."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, set[str]] = {}
+        self.names: dict[str, str] = {}
+        self.refused: set[str] = set()
+        self.answers: list[ScimResponse | Exception] = []
+        self.patches: list[list[Mapping[str, Any]]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    def add(self, name: str, *members: str) -> str:
+        group_id = f"g{len(self.names) + 1}"
+        self.names[group_id], self.members[group_id] = name, set(members)
+        return group_id
+
+    def of(self, name: str) -> set[str]:
+        return next(self.members[group_id] for group_id, known in self.names.items() if known == name)
+
+    async def __call__(self, request: ScimRequest) -> ScimResponse:
+        await self.open.wait()
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        body = request.body or {}
+        if request.method == "GET":
+            found = [one for one, name in self.names.items() if f'"{name}"' in (request.query or {})["filter"]]
+            resources = [{"id": one, "displayName": self.names[one]} for one in found]
+            return ScimResponse(200, {"Resources": resources})
+        if request.method == "POST":
+            return ScimResponse(201, {"id": self.add(body["displayName"])})
+        return self._patched(request.path.rpartition("/")[2], body["Operations"])
+
+    def _patched(self, group_id: str, changes: list[Mapping[str, Any]]) -> ScimResponse:
+        self.patches.append(changes)
+        if group_id not in self.names:
+            return ScimResponse(404, {})
+        added = {one["value"] for change in changes if change["op"] == "add" for one in change["value"]}
+        removed = {change["path"].split('"')[1] for change in changes if change["op"] == "remove"}
+        if added & self.refused:
+            return ScimResponse(400, {"scimType": "invalidValue"})
+        self.members[group_id] |= added
+        self.members[group_id] -= removed
+        return ScimResponse(204)
+
+
+@pytest.fixture(autouse=True)
+def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership_module, "_BACKOFF", Backoff(base=0.001, most=0.01))
+
+
+@pytest.fixture
+def groups() -> Groups:
+    return Groups()
+
+
+@pytest.fixture
+def transport(groups: Groups) -> FakeTransport:
+    return FakeTransport(groups)
+
+
+@pytest.fixture
+def store() -> FakeConvergeStore:
+    return FakeConvergeStore()
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock(NOW)
+
+
+@pytest.fixture
+async def caller(transport: FakeTransport, clock: SimulatedClock) -> AsyncIterator[Caller]:
+    async def on_health(_: ApplicationHealth) -> None:
+        return
+
+    caller = Caller(transport, clock, 4, on_health)
+    yield caller
+    await caller.close()
+
+
+@pytest.fixture
+async def membership(caller: Caller, store: FakeConvergeStore, clock: SimulatedClock) -> AsyncIterator[Membership]:
+    membership = Membership("crm", caller, store, clock, chunk=3)
+    yield membership
+    await membership.close()
+
+
+async def added(membership: Membership, member: str, *names: str) -> None:
+    await membership.change(member, add=names, remove=(), urgent=False)
+
+
+async def test_a_group_is_made_when_the_first_member_comes(
+    membership: Membership, groups: Groups, store: FakeConvergeStore, transport: FakeTransport
+) -> None:
+    await added(membership, "ada", "staff")
+    assert groups.of("staff") == {"ada"}
+    assert store.groups == {"staff": "g1"}
+    assert [call.method for call in transport.calls] == ["GET", "POST", "PATCH"]
+    await added(membership, "bea", "staff")
+    assert [call.method for call in transport.calls] == ["GET", "POST", "PATCH", "PATCH"], "its id is known now"
+
+
+async def test_a_group_that_is_there_is_taken_over(membership: Membership, groups: Groups) -> None:
+    groups.add("staff", "somebody")
+    await added(membership, "ada", "staff")
+    assert groups.of("staff") == {"ada", "somebody"}
+    assert len(groups.names) == 1
+
+
+async def test_nobody_leaves_a_group_that_does_not_exist(membership: Membership, groups: Groups) -> None:
+    await membership.change("ada", add=(), remove=("staff",), urgent=True)
+    assert not groups.names
+    assert not groups.patches
+
+
+async def test_changes_of_many_people_go_out_together_in_chunks(membership: Membership, groups: Groups) -> None:
+    groups.add("staff", "old")
+    await asyncio.gather(
+        *(added(membership, f"p{number}", "staff") for number in range(5)),
+        membership.change("old", add=(), remove=("staff",), urgent=False),
+    )
+    assert groups.of("staff") == {f"p{number}" for number in range(5)}
+    assert len(groups.patches) == 2, "three changes at most in each"
+
+
+async def test_what_comes_while_a_patch_is_under_way_goes_into_the_next(
+    membership: Membership, groups: Groups, transport: FakeTransport
+) -> None:
+    groups.add("staff")
+    await added(membership, "first", "staff")
+    groups.open.clear()
+    tasks = [asyncio.create_task(added(membership, "second", "staff"))]
+    await until(lambda: transport.under_way)
+    tasks += [asyncio.create_task(added(membership, member, "staff")) for member in ("third", "fourth")]
+    await rounds()
+    groups.open.set()
+    await asyncio.gather(*tasks)
+    assert len(groups.patches) == 3
+    assert groups.of("staff") == {"first", "second", "third", "fourth"}
+
+
+async def test_one_culprit_does_not_cost_the_others_their_membership(membership: Membership, groups: Groups) -> None:
+    groups.add("staff")
+    groups.refused.add("bad")
+    outcomes = await asyncio.gather(
+        *(added(membership, member, "staff") for member in ("ada", "bad", "bea")), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), Rejected, type(None)]
+    assert groups.of("staff") == {"ada", "bea"}
+
+
+async def test_all_groups_are_tried_before_the_first_error_is_raised(membership: Membership, groups: Groups) -> None:
+    groups.add("good")
+    groups.refused.add("ada")
+    groups.add("bad", "ada")
+    with pytest.raises(Rejected):
+        await membership.change("ada", add=("good",), remove=("bad",), urgent=False)
+    assert groups.of("bad") == set()
+
+
+async def test_a_group_that_has_gone_is_made_again(
+    membership: Membership, groups: Groups, store: FakeConvergeStore
+) -> None:
+    await added(membership, "ada", "staff")
+    groups.names.clear()
+    store.claims.clear()
+    await added(membership, "bea", "staff")
+    assert groups.of("staff") == {"bea"}
+    assert len(groups.names) == 1
+
+
+async def test_a_member_that_the_application_keeps_missing_is_refused(membership: Membership, groups: Groups) -> None:
+    groups.add("staff")
+    await added(membership, "ada", "staff")
+    found = ScimResponse(200, {"Resources": [{"id": "g1", "displayName": "staff"}]})
+    groups.answers = [ScimResponse(404, {}), found, ScimResponse(404, {})]
+    with pytest.raises(Rejected, match="404"):
+        await added(membership, "bea", "staff")
+
+
+async def test_a_group_that_somebody_else_is_making_is_waited_for(
+    membership: Membership, groups: Groups, store: FakeConvergeStore, clock: SimulatedClock
+) -> None:
+    store.claims["staff"] = NOW + timedelta(seconds=30)
+    with pytest.raises(Unavailable, match="another process"):
+        await added(membership, "ada", "staff")
+    assert not groups.names
+    clock.advance_to(NOW + timedelta(seconds=31))
+    await added(membership, "ada", "staff")
+    assert groups.of("staff") == {"ada"}
+
+
+async def test_a_create_of_unknown_outcome_is_looked_up_and_not_repeated(
+    membership: Membership, groups: Groups, transport: FakeTransport
+) -> None:
+    made = groups.add("staff")
+    nothing = ScimResponse(200, {"Resources": []})
+    groups.answers = [nothing, Ambiguous("time-out")]
+    await added(membership, "ada", "staff")
+    assert groups.members[made] == {"ada"}
+    assert [call.method for call in transport.calls] == ["GET", "POST", "GET", "PATCH"]
+
+
+async def test_an_unreadable_listing_is_no_group(membership: Membership, groups: Groups) -> None:
+    groups.answers = [ScimResponse(200, {"Resources": [None, {"displayName": "staff"}, "staff"]})]
+    await added(membership, "ada", "staff")
+    assert groups.of("staff") == {"ada"}
+
+
+async def test_a_store_that_is_down_is_waited_for(
+    membership: Membership, groups: Groups, store: FakeConvergeStore
+) -> None:
+    store.outages = 3
+    async with asyncio.timeout(5):
+        await added(membership, "ada", "staff")
+    assert groups.of("staff") == {"ada"}
+
+
+async def test_a_defect_reaches_everybody_who_waits(membership: Membership, store: FakeConvergeStore) -> None:
+    store.defect = JmlError("the database refused a statement")
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(
+            *(added(membership, member, "staff") for member in ("ada", "bea")), return_exceptions=True
+        )
+    assert [type(outcome) for outcome in outcomes] == [JmlError, JmlError]
+
+
+async def test_whoever_was_cancelled_in_line_is_not_added_later(
+    membership: Membership, groups: Groups, transport: FakeTransport
+) -> None:
+    """The account may have a new owner, who has put the leaver out of the group meanwhile."""
+    groups.add("staff")
+    await added(membership, "first", "staff")
+    groups.open.clear()
+    under_way = asyncio.create_task(added(membership, "second", "staff"))
+    await until(lambda: transport.under_way)
+    cancelled = asyncio.create_task(added(membership, "leaver", "staff"))
+    await rounds()
+    cancelled.cancel()
+    groups.open.set()
+    await under_way
+    await added(membership, "third", "staff")
+    assert groups.of("staff") == {"first", "second", "third"}
+
+
+async def test_whoever_loses_the_account_before_a_slot_is_free_is_left_out(
+    membership: Membership, groups: Groups, caller: Caller
+) -> None:
+    groups.add("staff")
+    await added(membership, "first", "staff")
+    caller.gate.pause("test")
+
+    async def lost() -> None:
+        raise LookupError("somebody else has it")
+
+    tasks = [
+        asyncio.create_task(membership.change("lost", add=("staff",), remove=(), urgent=False, may_send=lost)),
+        asyncio.create_task(added(membership, "kept", "staff")),
+    ]
+    await rounds()
+    caller.gate.resume()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [LookupError, type(None)]
+    assert groups.of("staff") == {"first", "kept"}
+
+
+async def test_closing_leaves_nobody_waiting(membership: Membership, groups: Groups, transport: FakeTransport) -> None:
+    groups.add("staff")
+    groups.open.clear()
+    tasks = [asyncio.create_task(added(membership, f"p{number}", "staff")) for number in range(5)]
+    await until(lambda: transport.under_way)
+    await membership.close()
+    async with asyncio.timeout(2):
+        await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)
