@@ -63,6 +63,8 @@ class Runtime:
     database: Database
     publisher: Publisher
     consumers: Consumers
+    bootstrap: str
+    """The broker's address, also where it is the embedded one."""
     unread: Unread | None = None
     """What the embedded broker holds unread; None on a real broker."""
     transports: list[HttpScimTransport] = field(default_factory=list)
@@ -154,7 +156,7 @@ async def open_runtime(
         publisher: Publisher = kafka_publisher
         if unread is not None:
             publisher = BoundedPublisher(kafka_publisher, unread, lambda topic: topic in consumers.topics)
-        runtime = Runtime(config, clock or wall, wall, database, publisher, consumers, unread)
+        runtime = Runtime(config, clock or wall, wall, database, publisher, consumers, bootstrap, unread)
         yield runtime
         await asyncio.gather(*(outbox.drain() for outbox in runtime.outboxes))
     finally:
@@ -225,7 +227,8 @@ async def publisher(config: Config) -> AsyncIterator[Publisher]:
     """A publisher for commands such as `jml events send`. Raises UserError on the embedded broker."""
     if config.kafka.embedded:
         raise UserError(
-            "the embedded broker lives inside `jml up` and `jml demo` only; set [kafka] bootstrap to send to a real one"
+            "the embedded broker lives inside `jml up`, which prints its address when it starts; "
+            "set JML_KAFKA__BOOTSTRAP to that address, or [kafka] bootstrap to a Kafka broker"
         )
     kafka = KafkaPublisher(config.kafka.bootstrap)
     try:

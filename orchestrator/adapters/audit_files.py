@@ -8,10 +8,13 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
+
+from schemas.audit import AuditKind
 
 ENTRIES = "entries.jsonl"
 REJECTED = "rejected.jsonl"
@@ -99,7 +102,10 @@ class AuditFiles:
         return appended
 
     def _note(self, record: bytes) -> bool:
+        """Whether the entry is new. Raises what `_write` takes for a record that is no entry, before it is noted."""
         entry = orjson.loads(record)
+        AuditKind(entry["kind"])
+        datetime.fromisoformat(entry["at"])
         return self._seen.setdefault((entry["writer"], entry["epoch"]), _Seen()).add(int(entry["sequence"]))
 
     def close(self) -> None:

@@ -60,7 +60,7 @@ class HttpScimTransport:
                 await response.aclose()
         except (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Unavailable(f"{self._host}: the call was not sent ({type(error).__name__})") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, aiohttp.ClientError) as error:  # some of aiohttp's come as they are
             raise self._failure(error) from error
         return ScimResponse(response.status_code, _object(answer), _kept(response.headers))
 
@@ -87,10 +87,10 @@ class HttpScimTransport:
         prepared.read()
         return prepared
 
-    def _failure(self, error: httpx.HTTPError) -> ScimError:
+    def _failure(self, error: Exception) -> ScimError:
         """What a broken call means. Whether it was sent decides, and the transport's mapping does not say: it names a
         connection that broke after the request ConnectTimeout, so the cause underneath is asked."""
-        cause = error.__cause__
+        cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
         if isinstance(cause, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return ApplicationDown(f"{self._host}: TLS failed: check the certificate")
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):

@@ -75,6 +75,11 @@ async def _serve(config: Config, makers: dict[str, MakeRole]) -> None:
         roles = [make(runtime) for make in makers.values()]
         async with running(runtime, roles) as failed, OpsServer(runtime, names).serving():
             log.info("started", roles=",".join(names))
+            if config.kafka.embedded:
+                sys.stderr.write(
+                    f"jml: the embedded broker listens on {runtime.bootstrap} and keeps nothing; send events from "
+                    f"another shell with `JML_KAFKA__BOOTSTRAP={runtime.bootstrap} jml events send FILE`\n"
+                )
             await until_done_or(failed, stop.wait())
             log.info("stopping", roles=",".join(names))
     log.info("stopped", roles=",".join(names))
@@ -123,6 +128,8 @@ def demo(
     folder = employees or EMPLOYEES
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; --employees takes a folder with employee.csv and its siblings")
+    if export_accounts is not None and not export_accounts.absolute().parent.is_dir():
+        raise UserError(f"{export_accounts.parent}: no such folder; --export-accounts takes a file in one that exists")
     if state_dir is not None and (state_dir / "jml.db").exists():
         raise UserError(f"{state_dir} holds a demo already; name an empty folder, or remove it")
     configure("error")

@@ -130,8 +130,8 @@ def real_broker(config: Config) -> str:
     """The broker's address. The embedded one has none: it lives in the process of `jml up`, and dies with it."""
     if config.kafka.embedded:
         raise UserError(
-            "the embedded broker lives inside the process of `jml up` or `jml demo` and no other process can reach it; "
-            'set [kafka] bootstrap = "HOST:PORT" to use a Kafka broker'
+            "the embedded broker lives inside the process of `jml up`, which prints its address when it starts; "
+            "set JML_KAFKA__BOOTSTRAP to that address, or [kafka] bootstrap to a Kafka broker"
         )
     return config.kafka.bootstrap
 

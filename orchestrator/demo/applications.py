@@ -76,10 +76,10 @@ APPLICATIONS = (
     Application(
         "payroll",
         "django",
-        "employees only (django-scim2)",
+        "employees only, in a group of the title (django-scim2)",
         {
             "scope": 'person.kind == "employee"',
-            "groups": '["paid monthly"]',
+            "groups": 'person.title == "" ? [] : ["grade " + person.title]',
             "attributes": {
                 **_NAME,
                 "title": "person.title",

@@ -31,6 +31,8 @@ from schemas.envelope import Envelope, Message
 from schemas.topics import HR_EVENTS
 
 EMPLOYEES = Path(__file__).parent / "employees"
+STUCK_SECONDS = 150
+"""How long nothing may move: longer than the wait before an account of unknown state is looked at once more."""
 CHUNK = 50
 """Events published at once."""
 AFTER_THE_LAST = timedelta(days=400)
@@ -165,7 +167,7 @@ async def _until_quiet(
             return
         if left != left_before:
             left_before, moved = left, time.monotonic()
-        elif time.monotonic() - moved > 60:
+        elif time.monotonic() - moved > STUCK_SECONDS:
             raise Stuck(f"{left} pieces of work are left and nothing moves; look with --state-dir and `jml status`")
         await asyncio.sleep(0.05)
 

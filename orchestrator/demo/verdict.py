@@ -111,4 +111,4 @@ def expected_groups(application: Application, person: Expected) -> frozenset[str
     if application.name == "engineering":
         seniors = {"seniors"} if (person.title or "").startswith("Senior") else set()
         return frozenset({f"team {person.department}", *seniors})
-    return frozenset({"paid monthly"})
+    return frozenset({f"grade {person.title}"} if person.title else ())

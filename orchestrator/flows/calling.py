@@ -113,6 +113,7 @@ class Caller:
     on_health: Callable[[ApplicationHealth], Awaitable[None]]
     gate: Gate = field(init=False)
     slots: Slots = field(init=False)
+    _throttled: bool = field(default=False, init=False)
     _probing: "asyncio.Task[None] | None" = field(default=None, init=False)
     _probe_after: float = field(init=False)
 
@@ -158,13 +159,14 @@ class Caller:
         response = await self.transport.send(request, correlation_id=correlation_id)
         if _is_page(response):
             raise _not_scim(request, response)
-        if response.status < 300:
-            if request.method != "GET":
-                self._probe_after = FIRST_PROBE_SECONDS
-            return response
+        if response.status < 300 and request.method != "GET":
+            self._probe_after = FIRST_PROBE_SECONDS
         error = classify(response.status, response.body, response.headers, self.clock.now())
         if isinstance(error, RateLimited | Unavailable) and error.not_before is not None:
-            await self._hold(error.not_before, str(error))
+            await self._hold(error.not_before, str(error))  # before anything is awaited: others are about to call
+        elif self._throttled and self.gate.not_before is None:
+            self._throttled = False
+            await self.on_health(ApplicationHealth("open", "", self.clock.now()))
         if error is not None:
             raise error
         return response
@@ -172,6 +174,7 @@ class Caller:
     async def _hold(self, moment: datetime, reason: str) -> None:
         """Remember the instant for the next start as well: a restart is no excuse to call early."""
         if self.gate.hold_until(moment):
+            self._throttled = True
             await self.on_health(ApplicationHealth("throttled", reason, self.clock.now(), moment))
 
     async def _pause(self, error: ApplicationDown) -> None:

@@ -201,8 +201,10 @@ class Converge:
                 raise UniquenessConflict("the application says the account exists (409) and shows none that matches")
             call.unsure = False
             return await self._patch(call)
+        if answer.status == 404:  # no account is to blame for an address that does not exist
+            raise Unavailable("the application does not know /Users (404): check base_url")
         created = (answer.body or {}).get("id")
-        if answer.status == 404 or not created:
+        if not created:
             raise Rejected(f"the application answered a create with {answer.status} and no id")
         remote.id, remote.active, remote.resource, remote.groups = str(created), True, account.resource, ()
         if answer.body and is_active(answer.body) is False:
@@ -252,6 +254,7 @@ class Converge:
                 remote.verified_at = self._clock.now()
                 return
             log.warning("deactivation_without_effect", app=self._app, attempt=attempt)
+        call.unsure = True  # or the reads are behind
         raise NotEffective("the application answered with success and the account is still active")
 
     async def _delete(self, call: "_Call") -> None:
@@ -277,7 +280,7 @@ class Converge:
         await self._membership.change(
             remote.id, add=add, remove=remove, urgent=call.urgent, may_send=call.hold_the_lease
         )
-        call.unsure = False
+        call.unsure = call.forgot = False
         remote.calls.append(["GROUPS", len(add), len(remove)])
         remote.groups = wanted
 
@@ -346,7 +349,9 @@ class Converge:
         remote.active = is_active(resource)
         remote.resource = project(resource, call.account.resource)
         # Not every application shows a user's groups, and a delta of what is there already is harmless.
-        remote.groups = tuple(name for name in remote.groups if name not in call.account.groups)
+        kept = tuple(name for name in remote.groups if name not in call.account.groups)
+        call.forgot = call.forgot or kept != remote.groups
+        remote.groups = kept
 
     # --- how it ended ---------------------------------------------------------------------------------------------
 
@@ -463,6 +468,8 @@ class _Call:
     settled: bool = False
     created: bool = False
     missed: bool = False
+    forgot: bool = False
+    """Whether groups that the account may be in were dropped from what is known, to be added once more."""
 
     @property
     def urgent(self) -> bool:
@@ -527,7 +534,7 @@ def _either(these: tuple[str, ...], those: tuple[str, ...]) -> tuple[str, ...]:
 
 def _failed(call: _Call, error: ScimError, status: AccountStatus) -> Progress:
     """The intent stays where the outcome, or what was there before, is unknown: the next attempt reads back."""
-    unsure = call.unsure or isinstance(error, Ambiguous)
+    unsure = call.unsure or call.forgot or isinstance(error, Ambiguous)
     learned = _learned(call.progress, call.remote)
     return replace(
         learned,

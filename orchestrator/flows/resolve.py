@@ -192,17 +192,26 @@ class ResolveFlow:
     async def _correlate(
         self, batch: _Batch, transaction: ResolveTransaction, fresh: Sequence[Incoming]
     ) -> list[tuple[str, Incoming]]:
-        """Whom each event is about. An e-mail address has to lead to exactly one person."""
+        """Whom each event is about. An e-mail address has to lead to exactly one person, of the store or of a hire in
+        the same batch."""
         emails = {one.change.email.lower() for one in fresh if one.person_id is None}  # type: ignore[attr-defined]
-        owners = await transaction.correlate_emails(sorted(emails)) if emails else {}
+        owners = (
+            {email: set(ids) for email, ids in (await transaction.correlate_emails(sorted(emails))).items()}
+            if emails
+            else {}
+        )
+        for one in fresh:
+            stated = getattr(getattr(one.change, "attributes", None), "email", None)
+            if one.person_id is not None and stated and stated.lower() in emails:
+                owners.setdefault(stated.lower(), set()).add(one.person_id)
         addressed = []
         for one in fresh:
             if one.person_id is not None:
                 addressed.append((one.person_id, one))
                 continue
-            found = owners.get(one.change.email.lower(), [])  # type: ignore[attr-defined]
+            found = owners.get(one.change.email.lower(), set())  # type: ignore[attr-defined]
             if len(found) == 1:
-                addressed.append((found[0], one))
+                addressed.append((min(found), one))
             else:
                 code = "ambiguous_correlation" if found else "uncorrelated"
                 reason = f"{len(found)} persons have the e-mail address of the event; it has to be exactly one"
