@@ -81,9 +81,8 @@ def resolve(
     found = standing(after, policy.default_zone, at, engaged)
     before = person.decision
     known = person.history.at(before.at) if before else {}
-    changed = tuple(
-        sorted(name for name in {*known, *found.attributes} if known.get(name) != found.attributes.get(name))
-    )
+    differing = {name for name, _ in known.items() ^ found.attributes.items()}
+    changed = tuple(sorted(name for name in differing if known.get(name) != found.attributes.get(name)))
     kept = (found.status.value, found.kind, policy.digest)
     after = after._replace(decision=Decision(at, *kept))
     raised: tuple[Raised, ...] = ()

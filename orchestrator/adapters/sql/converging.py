@@ -7,6 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from orchestrator.adapters.sql.bulk import bulk_update
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import observed, read_account, read_progress
@@ -29,11 +30,6 @@ _KNOWN = (
     "error",
     "attention_at",
 )
-_SAVE = (
-    sa.update(account)
-    .where(account.c.person_id == sa.bindparam("b_person_id"), _OF_APP, account.c.version == sa.bindparam("b_version"))
-    .values({name: sa.bindparam(name) for name in _KNOWN})
-)
 
 
 class SqlConvergeStore:
@@ -42,6 +38,7 @@ class SqlConvergeStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         among = database.among
+        self.save = bulk_update(database, account, ("person_id", "app", "version"), _KNOWN)
         self._load = sa.select(account).where(_OF_APP, among(account.c.person_id))
         self.lock = (
             sa.select(account.c.person_id, account.c.version, account.c.revision)
@@ -86,7 +83,7 @@ class SqlConvergeStore:
     async def transaction(self) -> AsyncIterator["SqlConvergeTransaction"]:
         """One group commit; see `ports.ConvergeStore`."""
         async with self._database.write() as connection:
-            yield SqlConvergeTransaction(connection, self._database, self.lock)
+            yield SqlConvergeTransaction(connection, self._database, self)
 
     async def group_ids(self, app: str, names: Sequence[str]) -> dict[str, str]:
         """The ids of groups that are known in the application."""
@@ -133,15 +130,15 @@ class SqlConvergeStore:
 class SqlConvergeTransaction:
     """`ports.ConvergeTransaction`."""
 
-    def __init__(self, connection: AsyncConnection, database: Database, lock: sa.Select[tuple[str, int, int]]) -> None:
+    def __init__(self, connection: AsyncConnection, database: Database, statements: SqlConvergeStore) -> None:
         self._connection = connection
         self._database = database
-        self._lock = lock
+        self._statements = statements
 
     async def lock(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """Lock these accounts, in id order; returns each one's fence (version) and desired revision."""
         values = {"b_app": app, **self._database.values(sorted(person_ids))}
-        rows = await self._connection.execute(self._lock, values)
+        rows = await self._connection.execute(self._statements.lock, values)
         return {row.person_id: (row.version, row.revision) for row in rows}
 
     async def save(
@@ -170,6 +167,5 @@ class SqlConvergeTransaction:
             }
             for update in sorted(updates, key=lambda update: update.person_id)
         ]
-        if rows:
-            await self._connection.execute(_SAVE, rows)
+        await self._statements.save.run(self._connection, rows)
         return await save_segment(self._connection, outbox, now)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from orchestrator.adapters.sql.bulk import bulk_insert, bulk_update
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import desired, person_record, read_account, read_person
@@ -21,20 +22,8 @@ SAFETY_NET = timedelta(minutes=15)
 
 LONGEST_KEY = 1000
 
-_INSERT_INBOX = sa.insert(inbox)
-_INSERT_PERSON = sa.insert(person)
-_UPDATE_PERSON = (
-    sa.update(person)
-    .where(person.c.id == sa.bindparam("b_id"))
-    .values({name: sa.bindparam(name) for name in ("record", "status", "manager_id", "email", "updated_at")})
-)
-_INSERT_ACCOUNT = sa.insert(account)
+_STANDING = ("record", "status", "manager_id", "email", "updated_at")
 _DESIRED = ("revision", "state", "desired", "since", "event_id", "correlation_id", "policy", "attention_at")
-_UPDATE_ACCOUNT = (
-    sa.update(account)
-    .where(account.c.person_id == sa.bindparam("b_person_id"), account.c.app == sa.bindparam("b_app"))
-    .values({name: sa.bindparam(name) for name in _DESIRED})
-)
 _DELETE_TIMER = sa.delete(timer).where(
     timer.c.person_id == sa.bindparam("b_person_id"),
     timer.c.kind == sa.bindparam("b_kind"),
@@ -70,6 +59,18 @@ class SqlResolveStore:
             },
         )
         self.insert_quarantined = database.insert(quarantined).on_conflict_do_nothing()
+        self.insert_inbox = bulk_insert(database, inbox, ("key", "outcome", "received_at"))
+        self.insert_persons = bulk_insert(database, person, ("id", *_STANDING))
+        self.update_persons = bulk_update(database, person, ("id",), _STANDING)
+        self.insert_accounts = bulk_insert(database, account, ("person_id", "app", *_DESIRED))
+        self.update_accounts = bulk_update(database, account, ("person_id", "app"), _DESIRED)
+        # In the order in which connectors lock them too.
+        self.lock_accounts = (
+            sa.select(account.c.version)
+            .where(among(account.c.person_id))
+            .order_by(account.c.person_id, account.c.app)
+            .with_for_update()
+        )
         self.values = database.values
 
     @asynccontextmanager
@@ -128,11 +129,10 @@ class SqlResolveTransaction:
     async def save(self, changes: ResolveChanges, *, now: datetime) -> int | None:
         """Write everything in bulk; returns the id of the outbox segment, if anything is to be published."""
         execute = self._connection.execute
-        if changes.inbox:
-            await execute(
-                _INSERT_INBOX,
-                [{"key": _inbox_key(row.key), "outcome": row.outcome, "received_at": now} for row in changes.inbox],
-            )
+        await self._statements.insert_inbox.run(
+            self._connection,
+            [{"key": _inbox_key(row.key), "outcome": row.outcome, "received_at": now} for row in changes.inbox],
+        )
         await self._save_persons(changes.persons, now)
         await self._save_accounts(changes.accounts, now)
         if changes.timers_cancelled:
@@ -167,10 +167,9 @@ class SqlResolveTransaction:
             }
             for one in sorted(persons, key=lambda one: one.id)
         ]
-        if new := [row for row in rows if row["id"] not in self._known]:
-            await self._connection.execute(_INSERT_PERSON, [{k: v for k, v in r.items() if k != "b_id"} for r in new])
-        if known := [row for row in rows if row["id"] in self._known]:
-            await self._connection.execute(_UPDATE_PERSON, [{k: v for k, v in r.items() if k != "id"} for r in known])
+        known = self._known
+        await self._statements.insert_persons.run(self._connection, [row for row in rows if row["id"] not in known])
+        await self._statements.update_persons.run(self._connection, [row for row in rows if row["id"] in known])
 
     async def _save_accounts(self, accounts: Sequence[Account], now: datetime) -> None:
         new, known = [], []
@@ -189,10 +188,11 @@ class SqlResolveTransaction:
                 known.append({"b_person_id": one.person_id, "b_app": one.app, **row})
             else:
                 new.append({"person_id": one.person_id, "app": one.app, **row})
-        if new:
-            await self._connection.execute(_INSERT_ACCOUNT, new)
+        await self._statements.insert_accounts.run(self._connection, new)
         if known:
-            await self._connection.execute(_UPDATE_ACCOUNT, known)
+            ids = sorted({str(row["b_person_id"]) for row in known})
+            await self._connection.execute(self._statements.lock_accounts, self._statements.values(ids))
+        await self._statements.update_accounts.run(self._connection, known)
 
 
 def _inbox_key(key: str) -> str:

@@ -48,7 +48,12 @@ class FreeText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """The same on both databases, so that a test on one speaks for the other."""
-        return None if value is None else value.replace("\x00", "\ufffd")
+        return clean(value)
+
+
+def clean(text: str | None) -> str | None:
+    """Text as `FreeText` stores it."""
+    return None if text is None else text.replace("\x00", "\ufffd")
 
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

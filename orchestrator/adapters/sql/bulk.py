@@ -1,0 +1,85 @@
+"""Many rows in one statement.
+
+PostgreSQL takes the columns as arrays (`unnest`), so that a batch costs one parse, one plan and one round of the
+executor; an `executemany` costs them once for every row. SQLite has no network and no arrays: there it is an
+`executemany`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.tables import FreeText, Instant, clean
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def bulk_insert(database: Database, table: sa.Table, columns: Sequence[str]) -> "_Statement":
+    """Inserts rows that give a value for each of `columns`."""
+    whole = None
+    if not database.is_sqlite:
+        arrays = _unnest(table, columns, columns)
+        whole = f"insert into {table.name} ({', '.join(columns)}) select * from {arrays}"  # noqa: S608 - our own names
+    return _Statement(sa.insert(table), whole, {name: table.c[name] for name in columns})
+
+
+def bulk_update(database: Database, table: sa.Table, keys: Sequence[str], columns: Sequence[str]) -> "_Statement":
+    """Updates `columns` of the rows whose `keys` equal the values given as `b_KEY`.
+
+    Rows that others update too have to be locked before, in the order of their keys: in which order this statement
+    takes them is up to the planner.
+    """
+    given = {f"b_{name}": table.c[name] for name in keys} | {name: table.c[name] for name in columns}
+    each = (
+        sa.update(table)
+        .where(*(table.c[name] == sa.bindparam(f"b_{name}") for name in keys))
+        .values({name: sa.bindparam(name) for name in columns})
+    )
+    whole = None
+    if not database.is_sqlite:
+        sets = ", ".join(f"{name} = given.{name}" for name in columns)
+        same = " and ".join(f"{table.name}.{name} = given.b_{name}" for name in keys)
+        arrays = f"{_unnest(table, [*keys, *columns], list(given))} as given({', '.join(given)})"
+        whole = f"update {table.name} set {sets} from {arrays} where {same}"  # noqa: S608 - our own names
+    return _Statement(each, whole, given)
+
+
+class _Statement:
+    """One statement for all rows, or one for each."""
+
+    def __init__(self, each: Any, whole: str | None, columns: Mapping[str, sa.Column[Any]]) -> None:
+        self._each = each
+        self._whole = None if whole is None else sa.text(whole)
+        self._cleaned = {name for name, column in columns.items() if isinstance(column.type, FreeText)}
+        self._columns = tuple(columns)
+
+    async def run(self, connection: AsyncConnection, rows: Rows) -> None:
+        """Execute for these rows; none is fine."""
+        if not rows:
+            return
+        if self._whole is None:
+            await connection.execute(self._each, list(rows))
+            return
+        values = {name: [row[name] for row in rows] for name in self._columns}
+        for name in self._cleaned:
+            values[name] = [clean(text) for text in values[name]]
+        await connection.execute(self._whole, values)
+
+
+def _unnest(table: sa.Table, columns: Sequence[str], names: Sequence[str]) -> str:
+    """The arrays of these columns as a table. The names are ours, never data."""
+    arrays = (f"cast(:{name} as {_type(table.c[column])}[])" for column, name in zip(columns, names, strict=True))
+    return f"unnest({', '.join(arrays)})"
+
+
+def _type(column: sa.Column[Any]) -> str:
+    if isinstance(column.type, Instant):
+        return "timestamptz"
+    if isinstance(column.type, sa.Boolean):
+        return "boolean"
+    if isinstance(column.type, sa.Integer):
+        return "integer"
+    return "text"
