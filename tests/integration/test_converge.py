@@ -21,7 +21,8 @@ from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.domain.account import AccountStatus
 from orchestrator.flows import account_queues, calling
 from orchestrator.flows import converge as converge_module
-from orchestrator.flows.converge import OPEN_INTENT, RECHECK
+from orchestrator.flows.account_steps import OPEN_INTENT
+from orchestrator.flows.converge import RECHECK
 from orchestrator.ports import ApplicationHealth
 from tests.integration.application import Application, Held, Wire, server_process
 from tests.integration.connector import ENTERPRISE, NOW, Connector, Office, is_applied, resource, until

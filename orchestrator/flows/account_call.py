@@ -1,0 +1,85 @@
+"""One account in an application during one run: what is known of it, and the calls made, under one lease."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from orchestrator.domain.account import Account, Progress
+from orchestrator.errors import Ambiguous
+from orchestrator.flows.calling import Caller
+from orchestrator.ports import ScimRequest, ScimResponse
+
+
+class Fenced(Exception):
+    """The lease ran out before a call, and somebody else has the account: load again."""
+
+
+@dataclass(slots=True)
+class Remote:
+    """The account in the application as far as we know it during one run, and the calls made."""
+
+    id: str | None
+    active: bool | None
+    resource: Mapping[str, Any]
+    groups: tuple[str, ...]
+    calls: list[list[Any]] = field(default_factory=list)
+    verified_at: datetime | None = None
+
+    def gone(self) -> None:
+        """The application does not show it. The groups stay on record: a replica may only be behind, and an account
+        that is found again may still be in them."""
+        self.id, self.active, self.resource = None, None, {}
+
+    @property
+    def is_out(self) -> bool:
+        """Whether nobody can sign in with it."""
+        return self.id is None or self.active is False
+
+
+@dataclass(slots=True)
+class Call:
+    """The calls of one run, under one lease."""
+
+    intend: Callable[["Call"], Awaitable[bool]]
+    """Saves anew what is intended; False when the account has a new owner."""
+    caller: Caller
+    account: Account
+    progress: Progress
+    remote: Remote
+    recheck_at: datetime | None
+    unsure: bool
+    """Whether nobody knows what the application holds, so that the intent has to outlive a failure."""
+    lease_until: float = 0.0
+    settled: bool = False
+    created: bool = False
+    missed: bool = False
+    forgot: bool = False
+    """Whether groups that the account may be in were dropped from what is known, to be added once more."""
+
+    @property
+    def urgent(self) -> bool:
+        """Whether this run takes access away."""
+        return self.account.state != "active"
+
+    async def hold_the_lease(self) -> None:
+        """Say anew what is intended when the lease has run out, as it does in a long line before a slow application.
+
+        Raises Fenced when the account has a new owner by now.
+        """
+        if asyncio.get_running_loop().time() > self.lease_until and not await self.intend(self):
+            raise Fenced
+
+    async def send(self, request: ScimRequest) -> ScimResponse:
+        """Send one call and remember method and status for the audit entry."""
+        may_send = self.hold_the_lease if request.method != "GET" else None
+        try:
+            answer = await self.caller.call(
+                request, urgent=self.urgent, correlation_id=self.account.correlation_id, may_send=may_send
+            )
+        except Ambiguous:
+            self.unsure = self.unsure or request.method != "GET"
+            raise
+        self.remote.calls.append([request.method, answer.status])
+        return answer

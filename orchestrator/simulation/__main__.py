@@ -1,0 +1,56 @@
+"""`python -m orchestrator.simulation`: replay one seed, or run many. Exits with 1 when a promise was broken."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+
+from orchestrator.simulation.invariants import judge
+from orchestrator.simulation.mutants import MUTANTS
+from orchestrator.simulation.world import World
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--count", type=int, default=1, help="how many seeds, from that one on")
+    parser.add_argument("--trace", action="store_true", help="print everything that happens")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="with one fault of our own switched on")
+    given = parser.parse_args(arguments)
+    began = time.monotonic()
+    broken = 0
+    for seed in range(given.seed, given.seed + given.count):
+        found = run(seed, mutant=given.mutant, trace=given.trace)
+        broken += bool(found)
+        _print([f"seed {seed}: {one}" for one in found])
+    seconds = time.monotonic() - began
+    _print([f"{broken} of {given.count} seeds broke a promise, {given.count / seconds:.1f} seeds a second"])
+    return 1 if broken else 0
+
+
+def run(seed: int, *, mutant: str | None = None, trace: bool = False) -> list[str]:
+    """What one seed breaks."""
+    world = World(seed, _show) if trace else World(seed)
+    if mutant is None:
+        return judge(world.run())
+    with MUTANTS[mutant].switched_on():
+        return judge(world.run())
+
+
+def replay(seed: int) -> str:
+    """The command that runs a seed again."""
+    return f"python -m orchestrator.simulation --seed {seed} --trace"
+
+
+def _show(line: str) -> None:
+    _print([line])
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The one promise that only time shows: a leaver is out at once although joiners stand in line."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+from orchestrator.simulation.oracle import Told
+from orchestrator.simulation.scenario import FIRST_DAY, START, Arrival, message
+from orchestrator.simulation.world import DAY_SECONDS, World
+from orchestrator.testing.scim import Habits
+
+JOINERS = 120
+LEAVER = "leaver"
+_RUSH = 2.0
+"""The day on which everybody joins and one leaves."""
+
+
+class Backlog(World):
+    """A calm world with slow applications."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        apps = self.plan.habits
+        self.plan = replace(
+            self.plan,
+            rate=0.0,
+            nemesis=False,
+            connectors=2,
+            habits=dict.fromkeys(apps, Habits()),
+            replica_lag=dict.fromkeys(apps, 0.0),
+            slow=dict.fromkeys(apps, 1.0),
+        )
+
+    @property
+    def seconds_to_deprovision(self) -> float:
+        """From the event until the last application has closed the leaver's account; infinite if one never has."""
+        closed = [
+            min((call.at for call in server.journal if call.person == LEAVER and call.after and not call.after.active),
+                default=float("inf"))
+            for server in self.plant.apps.values()
+        ]  # fmt: skip
+        return max(closed) - (_RUSH + 0.02) * DAY_SECONDS
+
+    def _story(self) -> list[Told]:
+        joiners = [_joined(f"p{number}", _RUSH) for number in range(JOINERS)]
+        blocked = Told("leaver-1", LEAVER, "idp_disabled", START + timedelta(days=_RUSH + 0.02), {})
+        return [_joined(LEAVER, 0.1), *joiners, blocked]
+
+    def _arrivals(self) -> Iterable[Arrival]:
+        return [Arrival((one.stated - START) / timedelta(days=1), message(one)) for one in self.told]
+
+    def _create_accounts(self) -> None:
+        """Nobody has one."""
+
+
+def _joined(person: str, day: float) -> Told:
+    attributes = {"title": f"{person} title", "department": "eng"}
+    data = {"engagement_id": "e0", "start_date": FIRST_DAY, "contract_end": None, "attributes": attributes}
+    return Told(f"{person}-0", person, "joined", START + timedelta(days=day), data)

@@ -1,0 +1,176 @@
+"""Faults of our own, to prove the checker: each takes one safeguard out of the production flows, for one run.
+
+They are patches on classes, made in the simulation alone; nothing in production knows of them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from orchestrator.errors import Ambiguous
+from orchestrator.flows import (
+    account_call,
+    account_queues,
+    account_steps,
+    calling,
+    converge,
+    group_commit,
+    outbox,
+    resolve,
+)
+from orchestrator.ports import ProgressUpdate, ScimRequest, ScimResponse
+from orchestrator.testing import broker, store
+
+Patches = Callable[[], Sequence[AbstractContextManager[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One safeguard less."""
+
+    name: str
+    about: str
+    patches: Patches
+
+    @contextmanager
+    def switched_on(self) -> Iterator[None]:
+        """While the block lasts."""
+        with ExitStack() as stack:
+            for one in self.patches():
+                stack.enter_context(one)
+            yield
+
+
+def _commit_first() -> Sequence[AbstractContextManager[Any]]:
+    fetch = broker.MemorySubscription._fetch
+
+    async def fetch_and_commit(self: broker.MemorySubscription) -> tuple[broker.MemoryRecord, ...]:
+        batch = await fetch(self)
+        self.group.keep({place: at for place, at in self.positions.items() if at})
+        return batch
+
+    return [patch.object(broker.MemorySubscription, "_fetch", fetch_and_commit)]
+
+
+def _trust_the_answer() -> Sequence[AbstractContextManager[Any]]:
+    get = account_steps.Steps._get
+
+    async def look_away(self: account_steps.Steps, call: account_call.Call) -> None:
+        if call.account.state == "inactive" and call.remote.calls and call.remote.calls[-1][0] == "PATCH":
+            call.remote.active = False
+        else:
+            await get(self, call)
+
+    return [patch.object(account_steps.Steps, "_get", look_away)]
+
+
+def _repeat_post() -> Sequence[AbstractContextManager[Any]]:
+    send = account_call.Call.send
+
+    async def send_again(self: account_call.Call, request: ScimRequest) -> ScimResponse:
+        try:
+            return await send(self, request)
+        except Ambiguous:
+            if request.method != "POST":
+                raise
+            return await send(self, request)
+
+    return [patch.object(account_call.Call, "send", send_again)]
+
+
+def _drop_the_fence() -> Sequence[AbstractContextManager[Any]]:
+    on = store._on
+
+    def everybody_wins(saves: Sequence[group_commit.Save], versions: dict[str, int]) -> list[group_commit.Save]:
+        return [save for save in saves if save.update.person_id in versions]
+
+    def save_anyway(update: Any, row: Any) -> Any:
+        if row is not None:
+            update = ProgressUpdate(
+                update.person_id,
+                replace(update.progress, version=row.progress.version),
+                update.attention_at,
+            )
+        return on(update, row)
+
+    return [patch.object(group_commit, "_winners", everybody_wins), patch.object(store, "_on", save_anyway)]
+
+
+def _ignore_intents() -> Sequence[AbstractContextManager[Any]]:
+    run = converge.Converge._run
+
+    async def run_on(self: converge.Converge, account: Any, progress: Any, *, read_back: bool) -> bool:
+        return await run(self, account, replace(progress, intent=None), read_back=False)
+
+    return [patch.object(converge.Converge, "_run", run_on)]
+
+
+def _drain_nothing() -> Sequence[AbstractContextManager[Any]]:
+    async def walk_out(self: account_queues.AccountQueues, partitions: Sequence[Any]) -> None:
+        for partition in partitions:
+            partition.alive = False
+
+    return [patch.object(account_queues.AccountQueues, "_drain", walk_out)]
+
+
+def _skip_the_inbox() -> Sequence[AbstractContextManager[Any]]:
+    save = store.MemoryResolveTransaction.save
+
+    async def all_fresh(self: Any, batch: Any, transaction: Any, incoming: Any) -> Any:
+        return list(incoming)
+
+    async def without_inbox(self: store.MemoryResolveTransaction, changes: Any, *, now: Any) -> int | None:
+        changes.inbox = []
+        return await save(self, changes, now=now)
+
+    return [
+        patch.object(resolve.ResolveFlow, "_fresh", all_fresh),
+        patch.object(store.MemoryResolveTransaction, "save", without_inbox),
+    ]
+
+
+def _without_outbox() -> Sequence[AbstractContextManager[Any]]:
+    """The segment is forgotten the moment it is committed: what is not published by then never will be."""
+    submit = outbox.OutboxPublisher.submit
+
+    async def forget_and_submit(self: outbox.OutboxPublisher, segment: int | None, messages: Any) -> None:
+        tables = self._store._tables  # type: ignore[attr-defined]
+        tables.table(store.OUTBOX).pop(segment, None)
+        await submit(self, segment, messages)
+
+    return [patch.object(outbox.OutboxPublisher, "submit", forget_and_submit)]
+
+
+def _call_anyway() -> Sequence[AbstractContextManager[Any]]:
+    def hold_nothing(self: calling.Gate, moment: Any) -> bool:
+        return False
+
+    return [patch.object(calling.Gate, "hold_until", hold_nothing)]
+
+
+def _one_lane() -> Sequence[AbstractContextManager[Any]]:
+    def provision(kind: Any) -> str:
+        return "provision"
+
+    return [patch.object(resolve, "lane", provision)]
+
+
+_ALL = (
+    Mutant("commit-first", "offsets are committed before the work", _commit_first),
+    Mutant("skip-read-back", "a deactivation counts when the answer says so", _trust_the_answer),
+    Mutant("repeat-post", "a POST without an answer is sent again", _repeat_post),
+    Mutant("no-fence", "whoever saves last wins", _drop_the_fence),
+    Mutant("ignore-intent", "an open intent is not looked after", _ignore_intents),
+    Mutant("no-drain", "on a rebalance what is under way goes on beside the new owner", _drain_nothing),
+    Mutant("no-inbox", "events are taken as often as they come", _skip_the_inbox),
+    Mutant("no-outbox", "messages are published after the commit and kept nowhere", _without_outbox),
+    Mutant("ignore-retry-after", "calls go out although the application asked to wait", _call_anyway),
+    Mutant("one-lane", "leavers stand in line behind joiners", _one_lane),
+)
+
+MUTANTS = {mutant.name: mutant for mutant in _ALL}
+
+ONLY_SPEED_SHOWS = "one-lane"
+"""It breaks no promise about the end: it is judged by the time to deprovision; see `backlog`."""

@@ -1,0 +1,449 @@
+"""One run: a plant, its processes, people's lives and a nemesis, all drawn from one seed; then peace, and a verdict.
+
+The story takes two weeks of the people's lives in a minute and a half of the machines' time, so that everything that
+comes due meets everything that breaks.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from orchestrator.bootstrap import Role
+from orchestrator.cli.parked import retry_parked
+from orchestrator.domain.account import AccountStatus
+from orchestrator.domain.policy import ApplicationPolicy, Policy, compile_policy
+from orchestrator.errors import StoreUnavailable
+from orchestrator.flows import audit_writer
+from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.ports import OperatorStore
+from orchestrator.simulation.faults import AppTemper, BrokerLine, StoreWeather, Trouble
+from orchestrator.simulation.loop import Defect, Process, SimulationLoop, current_process
+from orchestrator.simulation.oracle import Told
+from orchestrator.simulation.roles import Plant, SimulatedRuntime, make_role
+from orchestrator.simulation.scenario import DAYS, START, Arrival, arrivals, lives
+from orchestrator.testing.broker import MemoryBroker
+from orchestrator.testing.clock import LoopClock
+from orchestrator.testing.scim import Habits, MemoryScim
+from orchestrator.testing.store import ACCOUNT, OUTBOX, TIMER, MemoryStore
+from schemas.envelope import Message
+from schemas.topics import AUDIT_ENTRIES
+
+APPS = ("directory", "code")
+DAY_SECONDS = 6.0
+"""One day of the people's lives, in seconds of the machines'."""
+SESSION_SECONDS = 15.0
+SETTLE_SECONDS = 60.0
+"""Calls that were sent before peace may arrive until then."""
+QUIET_SECONDS = 900.0
+"""Whoever is not done by then will never be."""
+
+Trace = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What kind of world a seed makes."""
+
+    people: int
+    partitions: int
+    connectors: int
+    zone: str
+    delete_after: int | None
+    rate: float
+    nemesis: bool
+    habits: dict[str, Habits]
+    replica_lag: dict[str, float]
+    slow: dict[str, float]
+
+
+def plan(chance: random.Random) -> Plan:
+    """Draw a world: some are calm, most are not."""
+    habits = {
+        app: Habits(
+            unique=chance.random() < 0.8,
+            names_conflicts=chance.random() < 0.5,
+            speaks_text=chance.random() < 0.3,
+        )
+        for app in APPS
+    }
+    return Plan(
+        people=chance.randint(3, 6),
+        partitions=chance.choice([1, 2, 3]),
+        connectors=chance.choice([2, 2, 3]),
+        zone=chance.choice(["UTC", "Australia/Melbourne", "America/Los_Angeles"]),
+        delete_after=chance.choice([None, None, 0, 2]),
+        rate=chance.choice([0.0, 0.03, 0.1, 0.2]),
+        nemesis=chance.random() < 0.8,
+        habits=habits,
+        replica_lag={app: chance.choice([0.0, 0.0, 3.0]) if habits[app].unique else 0.0 for app in APPS},
+        slow={app: chance.choice([0.01, 0.1, 2.0]) for app in APPS},
+    )
+
+
+@lru_cache
+def _policy(zone: str, delete_after: int | None) -> Policy:
+    common = {"userName": "person.id", "externalId": "person.id", "title": "person.title"}
+    compiled, problems = compile_policy(
+        [
+            ApplicationPolicy("directory", common, groups="[person.department]"),
+            ApplicationPolicy(
+                "code",
+                common,
+                scope='person.department == "eng"',
+                leave_of_absence="deactivate",
+                delete_after=None if delete_after is None else timedelta(days=delete_after),
+            ),
+        ],
+        zone,
+    )
+    assert compiled is not None, problems
+    return compiled
+
+
+@dataclass
+class Machine:
+    """A place where a role runs: when its process dies, another one is started."""
+
+    role: str
+    number: int
+    process: Process | None = None
+    stop: asyncio.Event | None = None
+
+
+@dataclass
+class World:
+    """Everything of one run; `invariants` reads what it left behind."""
+
+    seed: int
+    trace: Trace = lambda _: None
+    violations: list[str] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    healed_at: float = 0.0
+    quiet_at: float = 0.0
+    frozen: set[str] = field(default_factory=set)
+    killed: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.plan = plan(self.chance)
+        self.loop = SimulationLoop(self.chance)  # type: ignore[abstract]  # there is no outside
+        self.trouble = Trouble(random.Random(self.chance.random()))
+        self.tempers: dict[str, AppTemper] = {}
+        self.machines: list[Machine] = []
+        self._boots = 0
+
+    def run(self) -> "World":
+        """Live through it."""
+        with self.opened():
+            self.go_on(self._main())
+        return self
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """While something is going to happen."""
+        with _repeatable(self.chance), _logs(self.trace, self):
+            try:
+                yield
+            finally:
+                self.loop.close()
+        self.violations += [f"defect: {one}" for one in self.loop.defects]
+
+    def go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let everybody run until `work` is done."""
+        try:
+            self.loop.run_until(work)
+        except Defect as defect:
+            self.violations.append(f"defect: {defect}")
+
+    def say(self, what: str) -> None:
+        """A line of the trace."""
+        self.trace(f"{self.loop.time():8.3f} {what}")
+
+    # --- what is there -----------------------------------------------------------------------------------------------
+
+    def _build(self) -> Plant:
+        wall = LoopClock(self.loop, START)
+        life = LoopClock(self.loop, START, 86400 / DAY_SECONDS)
+        for app in APPS:
+            habits = self.plan.habits[app]
+            self.tempers[app] = AppTemper(
+                self.trouble, app, habits.unique, self.plan.replica_lag[app], self.plan.slow[app], wall
+            )
+        return Plant(
+            store=MemoryStore(StoreWeather(self.trouble), owner=current_process),
+            broker=MemoryBroker(
+                lambda topic: 1 if topic == AUDIT_ENTRIES else self.plan.partitions, BrokerLine(self.trouble)
+            ),
+            apps={app: MemoryScim(wall.now, self.plan.habits[app], self.tempers[app]) for app in APPS},
+            policy=_policy(self.plan.zone, self.plan.delete_after),
+            life=life,
+            wall=wall,
+        )
+
+    def _story(self) -> list[Told]:
+        return lives(self.chance, self.plan.people)
+
+    def _arrivals(self) -> Iterable[Arrival]:
+        return arrivals(self.chance, self.told)
+
+    async def _main(self) -> None:
+        await self.start()
+        nemesis = asyncio.create_task(self._nemesis())
+        await self._tell()
+        await asyncio.sleep(max(0.0, DAYS * DAY_SECONDS - self.loop.time()))
+        nemesis.cancel()
+        await self.peace()
+
+    async def start(self) -> None:
+        """Everybody is there, and things begin to go wrong."""
+        self.plant = self._build()
+        self.told = self._story()
+        self._create_accounts()
+        roles = ["resolver"] * 2 + ["connector"] * self.plan.connectors + ["scheduler"] * 2 + ["relay", "auditor"]
+        for number, role in enumerate(roles):
+            self.machines.append(Machine(role, number))
+            self._boot(self.machines[-1])
+        self.trouble.rate = self.plan.rate
+
+    async def peace(self) -> None:
+        """Everything is well again; return when everything is done."""
+        self._heal()
+        await self._until_quiet()
+
+    def _create_accounts(self) -> None:
+        """Some have an account already, by an administrator's hand, where names are unique: elsewhere nobody says."""
+        if not self.plan.habits["directory"].unique:
+            return
+        for person in sorted({one.person for one in self.told}):
+            if self.chance.random() < 0.2:
+                resource: dict[str, Any] = {"userName": person, "title": "old"}
+                if self.chance.random() < 0.5:
+                    resource["externalId"] = person
+                self.plant.apps["directory"].create(resource)
+
+    async def _tell(self) -> None:
+        for arrival in self._arrivals():
+            await asyncio.sleep(max(0.0, arrival.day * DAY_SECONDS - self.loop.time()))
+            self.publish(arrival.message)
+
+    def publish(self, message: Message) -> None:
+        """A message of a source arrives."""
+        self.plant.broker.append(message)
+        self.say(f"told {dict(message.headers)['ce_id'].decode()}")
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def _boot(self, machine: Machine) -> None:
+        self._boots += 1
+        process = self.loop.process(f"{machine.role}{machine.number}#{self._boots}")
+        machine.process, machine.stop = process, asyncio.Event()
+        self.loop.spawn(process, self._life_of(machine, process, machine.stop))
+
+    async def _life_of(self, machine: Machine, process: Process, stop: asyncio.Event) -> None:
+        """As `cli.running` runs a role."""
+        runtime = SimulatedRuntime(self.plant, process, machine.number)
+        role = make_role(machine.role, runtime)
+        for failed in (runtime.outbox.failed, *role.failed):
+            failed.add_done_callback(self._failed)
+        runtime.outbox.start()
+        while True:
+            try:
+                await role.start()
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(1)
+        runtime.consumers.start()
+        await stop.wait()
+        await self._end(role, runtime)
+        self.say(f"{process} has stopped")
+
+    async def _end(self, role: Role, runtime: SimulatedRuntime) -> None:
+        await role.stop()
+        await runtime.consumers.stop()
+        await runtime.outbox.drain()
+
+    def _failed(self, future: "asyncio.Future[BaseException]") -> None:
+        if not future.cancelled():
+            error = future.result()
+            self.violations.append(f"defect: {type(error).__name__}: {error}")
+
+    def kill(self, machine: Machine) -> None:
+        """SIGKILL; the store notices at once, the broker after the session timeout."""
+        process = machine.process
+        assert process is not None
+        self.say(f"kill {process}")
+        self.killed.add(process.name)
+        self.loop.kill(process)
+        self.plant.store.tables.disconnect(process)
+        self.loop.call_later(SESSION_SECONDS, self.plant.broker.lost, process)
+        machine.process = None
+
+    def freeze(self, machine: Machine, seconds: float) -> None:
+        """SIGSTOP and, later, SIGCONT."""
+        process = machine.process
+        assert process is not None
+        self.say(f"freeze {process} for {seconds:.1f}")
+        self.frozen.add(process.name)
+        self.loop.freeze(process)
+        self.loop.call_later(SESSION_SECONDS, self._session_over, process)
+        self.loop.call_later(seconds, self._wake, process)
+
+    def _session_over(self, process: Process) -> None:
+        if process.frozen:
+            self.plant.broker.lost(process)
+
+    def _wake(self, process: Process) -> None:
+        if process.frozen:
+            self.say(f"wake {process}")
+            self.loop.wake(process)
+
+    # --- what goes wrong ---------------------------------------------------------------------------------------------
+
+    async def _nemesis(self) -> None:
+        if not self.plan.nemesis:
+            return
+        while True:
+            await asyncio.sleep(self.chance.uniform(1, 8))
+            act = self.chance.choice(
+                ["kill", "kill", "kill", "freeze", "freeze", "restart", "store", "broker", "app", "operator"]
+            )
+            machine = self.chance.choice(self.machines)
+            seconds = self.chance.uniform(0.5, 6)
+            if act == "operator":
+                with contextlib.suppress(StoreUnavailable):
+                    await self.retry_parked()
+            elif act == "store":
+                self._outage(self.trouble, "store_down", seconds)
+            elif act == "broker":
+                self._outage(self.trouble, "broker_down", seconds)
+            elif act == "app":
+                self._outage(self.tempers[self.chance.choice(APPS)], "down", seconds)
+            elif machine.process is None or machine.process.frozen:
+                continue
+            elif act == "freeze":
+                self.freeze(machine, self.chance.uniform(1, 40))
+            elif act == "kill":
+                self.kill(machine)
+                self.loop.call_later(seconds, self.boot_if_dead, machine)
+            else:
+                self.restart(machine)
+
+    def restart(self, machine: Machine) -> None:
+        """A deployment: the old process stops as it should while the new one starts."""
+        assert machine.stop is not None
+        self.say(f"restart {machine.process}")
+        machine.stop.set()
+        self._boot(machine)
+
+    def boot_if_dead(self, machine: Machine) -> None:
+        """A supervisor starts it again."""
+        if machine.process is None:
+            self._boot(machine)
+
+    def _outage(self, of: object, what: str, seconds: float) -> None:
+        self.say(f"outage {what} {getattr(of, 'app', '')} for {seconds:.1f}")
+        setattr(of, what, True)
+        self.loop.call_later(seconds, setattr, of, what, False)
+
+    # --- peace -------------------------------------------------------------------------------------------------------
+
+    def _heal(self) -> None:
+        self.say("heal")
+        self.healed_at = self.loop.time()
+        self.trouble.rate = 0.0
+        self.trouble.store_down = self.trouble.broker_down = False
+        for temper in self.tempers.values():
+            temper.heal()
+        for machine in self.machines:
+            self.boot_if_dead(machine)
+            if machine.process is not None:
+                self._wake(machine.process)
+
+    async def _until_quiet(self) -> None:
+        """Operators try parked accounts again, as they would after an outage."""
+        quiet = 0
+        await asyncio.sleep(SETTLE_SECONDS)
+        while quiet < 3:
+            if self.loop.time() > self.healed_at + QUIET_SECONDS:
+                self.violations.append(f"never quiet: {self.left()}")
+                break
+            await asyncio.sleep(2)
+            await self.retry_parked()
+            quiet = quiet + 1 if not self.left() else 0
+        self.quiet_at = self.loop.time()
+        self.say("quiet")
+
+    async def retry_parked(self) -> None:
+        """An operator has everything tried again that is parked."""
+        store = cast(OperatorStore, self.plant.store.parked)
+        if chosen := await store.parked():
+            self.say(f"operator retries {[(one.person_id, one.app, one.error_code) for one in chosen]}")
+            now = self.plant.wall.now()
+            await retry_parked(store, chosen, AuditWriter("operator", now), "ann", "healed", now)
+
+    def left(self) -> list[str]:
+        """What is not done yet."""
+        tables, now = self.plant.store.tables, self.plant.life.now()
+        left = [f"outbox segment {number}" for number in tables.table(OUTBOX)]
+        left += [
+            f"timer {key}" for key, row in tables.table(TIMER).items() if not row.fired_at and row.timer.due <= now
+        ]
+        for key, row in tables.table(ACCOUNT).items():
+            progress = row.progress
+            done = progress.status is AccountStatus.APPLIED and progress.intent is None
+            if not done or progress.applied_revision < row.account.revision:
+                left.append(f"account {key} at {progress.applied_revision} of {row.account.revision}, {progress}")
+        if lag := self.plant.broker.lag():
+            left.append(f"lag {lag}")
+        return left
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Where everybody's days begin."""
+        return ZoneInfo(self.plan.zone)
+
+
+@contextlib.contextmanager
+def _repeatable(chance: random.Random) -> Iterator[None]:
+    """Nothing may depend on the machine: generators that flows make for their jitter, and the names of writers."""
+    generator, name, numbers = random.Random, audit_writer.instance_name, iter(range(1 << 30))
+
+    class Seeded(random.Random):
+        def __init__(self, seed: Any = None) -> None:
+            super().__init__(chance.random() if seed is None else seed)
+
+    random.Random = Seeded  # type: ignore[assignment, misc]
+    audit_writer.instance_name = lambda role: f"{role}@{next(numbers)}"
+    try:
+        yield
+    finally:
+        random.Random = generator  # type: ignore[misc]
+        audit_writer.instance_name = name
+
+
+@contextlib.contextmanager
+def _logs(trace: Trace, world: World) -> Iterator[None]:
+    """The flows' log lines go into the trace."""
+
+    def into_trace(_: Any, __: str, event: Any) -> Any:
+        what = event.pop("event")
+        world.say(f"  {current_process()}: {what} {event}")
+        raise structlog.DropEvent
+
+    def drop(_: Any, __: str, event: Any) -> Any:
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[drop if trace is World.trace else into_trace])
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

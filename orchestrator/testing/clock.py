@@ -1,0 +1,27 @@
+"""Clocks for tests: one that moves when it is told to, and one that follows the event loop's (virtual) time."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from orchestrator.adapters.clock import SimulatedClock as ManualClock
+
+__all__ = ["LoopClock", "ManualClock"]
+
+
+class LoopClock:
+    """The loop's time as instants. `scale` makes it run faster: people's lives take days, a test takes minutes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, start: datetime, scale: float = 1.0) -> None:
+        self._loop = loop
+        self._start = start
+        self._began = loop.time()
+        self._scale = scale
+
+    def now(self) -> datetime:
+        """The current instant."""
+        return self._start + timedelta(seconds=(self._loop.time() - self._began) * self._scale)
+
+    async def sleep_until(self, moment: datetime) -> None:
+        """Return when `now()` has reached `moment`. The microsecond more keeps rounding from waking us too early."""
+        while (wait := (moment - self.now()).total_seconds()) > 0:
+            await asyncio.sleep(wait / self._scale + 1e-6)

@@ -1,0 +1,228 @@
+"""What seeds found, told as short stories: each of these once left somebody in, out, or twice."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from orchestrator.domain.account import AccountStatus
+from orchestrator.errors import RateLimited
+from orchestrator.flows.calling import Caller
+from orchestrator.ports import ApplicationHealth, ScimRequest
+from orchestrator.testing.scim import Habits, Plan
+from tests.simulation.desk import Desk, at_the_desk
+
+UNANSWERED = Plan("unanswered")
+DOWN = Plan("error", status=503)
+MISSING = Plan("error", status=404)
+WELL = Plan()
+
+
+def test_a_create_whose_answer_and_look_were_lost_is_not_forgotten() -> None:
+    """The leaver's command came next, found nothing on record, and called an active account closed."""
+
+    async def story(desk: Desk) -> None:
+        desk.when("POST /Users", UNANSWERED)
+        desk.when("GET /Users", DOWN)
+        await desk.want("active")
+        assert desk.progress.intent is not None
+        await desk.want("inactive")
+        assert [one.active for one in desk.accounts] == [False]
+
+    at_the_desk(story)
+
+
+def test_a_conflict_with_somebody_who_cannot_be_seen_yet_is_looked_at_again() -> None:
+    async def story(desk: Desk) -> None:
+        desk.when("POST /Users", Plan("twice"))
+        desk.script.stale = [5.0, 5.0]
+        await desk.want("active")
+        assert desk.progress.status is AccountStatus.PARKED
+        await desk.want("inactive")
+        assert [one.active for one in desk.accounts] == [False]
+
+    at_the_desk(story)
+
+
+def test_a_404_to_a_deactivation_is_not_believed() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.when("PATCH /Users", MISSING)
+        await desk.want("inactive")
+        assert [one.active for one in desk.accounts] == [False]
+        assert desk.progress.applied_revision == 2
+
+    at_the_desk(story)
+
+
+def test_a_404_to_a_deletion_is_not_believed() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.when("DELETE /Users", MISSING)
+        await desk.want("absent")
+        assert desk.accounts == []
+
+    at_the_desk(story)
+
+
+def test_a_404_to_a_change_makes_no_second_account() -> None:
+    """Where names are not unique, a POST that follows a mistaken 404 succeeds."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.when("PATCH /Users", MISSING)
+        await desk.want("active", title="new")
+        assert [one.title for one in desk.accounts] == ["new"]
+
+    at_the_desk(story, Habits(unique=False))
+
+
+def test_a_deactivation_whose_look_failed_is_not_taken_for_active() -> None:
+    """Who came back was called active without a call, and was locked out."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.when("GET /Users", DOWN)
+        await desk.want("inactive")
+        await desk.want("active")
+        assert [one.active for one in desk.accounts] == [True]
+
+    at_the_desk(story)
+
+
+def test_a_deactivation_that_a_stale_read_denied_is_not_taken_for_active() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await asyncio.sleep(10)
+        desk.script.stale = [5.0, 5.0, 5.0]
+        await desk.want("inactive")
+        assert desk.progress.error_code == "not_effective"
+        await desk.want("active")
+        assert [one.active for one in desk.accounts] == [True]
+
+    at_the_desk(story)
+
+
+def test_a_read_that_does_not_know_a_changed_account_is_asked_again() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active", groups=["staff"])
+        desk.script.stale = [5.0]  # from before it was made
+        await desk.want("inactive")
+        assert desk.progress.applied_revision == 1
+        await desk.converge()
+        assert [(one.active, one.groups) for one in desk.accounts] == [(False, frozenset())]
+
+    at_the_desk(story)
+
+
+def test_a_change_that_arrives_after_the_one_that_followed_it_is_undone() -> None:
+    """It timed out, a look showed nothing of it, the next one succeeded, the leaver left; then it arrived."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await desk.want("inactive")
+        desk.when("PATCH /Users", Plan("late", late=20))
+        await desk.want("active", title="back")
+        await desk.want("inactive")
+        await asyncio.sleep(30)
+        assert [one.active for one in desk.accounts] == [True], "it has arrived"
+        await asyncio.sleep(90)
+        await desk.converge()
+        assert [one.active for one in desk.accounts] == [False]
+
+    at_the_desk(story)
+
+
+def test_a_group_change_that_arrives_late_is_undone() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active", groups=["sales"])
+        desk.when("PATCH /Groups", Plan("late", late=20))
+        await desk.want("active", groups=["sales", "staff"])
+        await desk.want("active", groups=["sales"])
+        await asyncio.sleep(30)
+        assert [one.groups for one in desk.accounts] == [{"sales", "staff"}], "it has arrived"
+        await asyncio.sleep(90)
+        await desk.converge()
+        assert [one.groups for one in desk.accounts] == [{"sales"}]
+
+    at_the_desk(story)
+
+
+def test_groups_that_a_failed_run_dropped_from_its_record_are_still_taken_away() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active", groups=["eng"])
+        desk.when("PATCH /Users", Plan("lost"), Plan("lost"))
+        await desk.want("active", title="a", groups=["eng"])
+        desk.when("PATCH /Users", DOWN)
+        await desk.want("active", title="b", groups=["eng"])  # looks, then fails
+        await desk.want("active", title="c", groups=["sales"])
+        assert [one.groups for one in desk.accounts] == [{"sales"}]
+
+    at_the_desk(story)
+
+
+def test_a_probe_keeps_to_retry_after() -> None:
+    """Both what was asked for before the application went away, and what the probe itself is told."""
+
+    async def story(desk: Desk) -> None:
+        gone = Plan("refused", status=0)
+        desk.when("POST /Users", Plan("error", status=503, retry_after=20))
+        await desk.want("active")
+        await asyncio.sleep(20)
+        desk.when("POST /Users", gone)
+        desk.when("GET /Users", Plan("error", status=429, retry_after=30))
+        began = asyncio.get_running_loop().time()
+        await desk.converge()
+        calls = [sent_at - began for sent_at, _ in desk.app.sent if sent_at >= began]
+        assert [round(one) for one in calls] == [0, 1, 31]
+
+    at_the_desk(story)
+
+
+def test_a_process_that_wakes_up_lets_the_new_owner_finish() -> None:
+    """It lost the race, looked, saw nothing yet, fenced the new owner off in the middle of its create, and created."""
+
+    async def story(desk: Desk) -> None:
+        sleeper = desk.loop.process("sleeper")
+        desk.when("POST /Users", Plan("lost"), Plan(arrives=5.0))
+        await desk.decide("active")
+        desk.loop.spawn(sleeper, desk.converge())
+        await asyncio.sleep(1)
+        desk.loop.freeze(sleeper)
+        await asyncio.sleep(20)
+        owner = asyncio.create_task(desk.converge(desk.connector("owner")))
+        await asyncio.sleep(1)
+        desk.loop.wake(sleeper)
+        await owner
+        await asyncio.sleep(20)
+        assert len(desk.accounts) == 1
+        assert desk.progress.applied_revision == 1
+
+    at_the_desk(story, Habits(unique=False))
+
+
+def test_a_wish_to_wait_is_heeded_before_anybody_is_told_of_it() -> None:
+    """Telling means writing to the store, which may take its time; others called meanwhile."""
+
+    async def story(desk: Desk) -> None:
+        async def tell(_: ApplicationHealth) -> None:
+            await asyncio.sleep(5)
+
+        caller = Caller(desk.app.transport("connector"), desk.clock, 2, tell)
+
+        async def call() -> None:
+            with contextlib.suppress(RateLimited):
+                await caller.call(ScimRequest("GET", "/Users"), urgent=False)
+
+        desk.when("GET /Users", Plan("error", status=429, retry_after=1), Plan("error", status=429, retry_after=30))
+        await call()
+        await asyncio.gather(call(), _after(1, call))
+        first, second, third = (sent_at for sent_at, _ in desk.app.sent)
+        assert third - second >= 30
+        assert second - first >= 1
+
+    at_the_desk(story)
+
+
+async def _after(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
+    await asyncio.sleep(seconds)
+    await call()
