@@ -40,6 +40,7 @@ COMMANDS = (
     Entry("quarantine", "quarantine", WATCH, "Records that nobody could read."),
     Entry("health", "health", WATCH, "Ask a running role whether it is well."),
     Entry("audit", "audit", PROVE, "Read and export the audit log."),
+    Entry("chaos", "chaos", PROVE, "Kill roles, let applications misbehave, and judge what comes of it."),
     Entry("config", "config", SET_UP, "Write, check and show the configuration."),
     Entry("db", "db", SET_UP, "Create and migrate the database."),
     Entry("topics", "topics", SET_UP, "Create the topics on a Kafka broker."),

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.domain.account import Account, Progress
-from orchestrator.errors import Ambiguous
+from orchestrator.errors import Ambiguous, Unavailable
 from orchestrator.flows.calling import Caller
 from orchestrator.ports import ScimRequest, ScimResponse
 
@@ -51,6 +51,8 @@ class Call:
     recheck_at: datetime | None
     unsure: bool
     """Whether nobody knows what the application holds, so that the intent has to outlive a failure."""
+    doubted: bool = False
+    """Whether a change was answered with 5xx: the application may have done it, and will not do it any more."""
     lease_until: float = 0.0
     settled: bool = False
     created: bool = False
@@ -80,6 +82,9 @@ class Call:
             )
         except Ambiguous:
             self.unsure = self.unsure or request.method != "GET"
+            raise
+        except Unavailable:
+            self.doubted = self.doubted or request.method != "GET"
             raise
         self.remote.calls.append([request.method, answer.status])
         return answer

@@ -113,7 +113,8 @@ class Steps:
         remote = call.remote
         if remote.is_out:
             return
-        for attempt in range(1, READ_BACKS + 1):
+        denied = 0
+        while denied < READ_BACKS:
             request = ScimRequest("PATCH", _place(remote), patch_body([set_active(False)]))
             answer = await self._settled(call, request)
             if answer is not None and answer.status == 409:
@@ -125,11 +126,12 @@ class Steps:
                 await self._get(call)
                 if remote.id is None:
                     raise Unavailable("the application answered a change with success and a read after it with 404")
+                denied += 1  # unless the read shows otherwise; a 404 is no success that was denied
             if remote.is_out:
                 call.unsure = False
                 remote.verified_at = self._clock.now()
                 return
-            log.warning("deactivation_without_effect", app=self._app, attempt=attempt)
+            log.warning("deactivation_without_effect", app=self._app, attempt=denied)
         raise NotEffective("the application answered with success and the account is still active")
 
     async def _delete(self, call: Call) -> None:

@@ -185,7 +185,7 @@ class Converge:
         now = self._clock.now()
         not_before = error.not_before if isinstance(error, RateLimited | Unavailable) else None
         next_attempt = self._backoff.next_attempt(attempts, now, self._chance, not_before)
-        retrying = _failed(call, error, AccountStatus.RETRYING)
+        retrying = _failed(call, error, AccountStatus.RETRYING, now)
         details = {
             "code": error.code,
             "attempts": attempts,
@@ -200,7 +200,7 @@ class Converge:
 
     async def _park(self, call: Call, error: ScimError) -> bool:
         account, calls = call.account, call.remote.calls
-        parked = _failed(call, error, AccountStatus.PARKED)
+        parked = _failed(call, error, AccountStatus.PARKED, self._clock.now())
         details = {"code": error.code, "reason": str(error), "leaver": account.state != "active", "calls": calls}
         entry = self._entry(AuditKind.COMMAND_PARKED, account, details)
         level = log.warning
@@ -272,14 +272,16 @@ def _either(these: tuple[str, ...], those: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({*these, *those}))
 
 
-def _failed(call: Call, error: ScimError, status: AccountStatus) -> Progress:
-    """The intent stays where the outcome, or what was there before, is unknown: the next attempt reads back."""
+def _failed(call: Call, error: ScimError, status: AccountStatus, now: datetime) -> Progress:
+    """The intent stays where the outcome, or what was there before, is unknown: the next attempt reads back. After an
+    answer nothing can arrive any more, so one look is enough there."""
     unsure = call.unsure or call.forgot or isinstance(error, Ambiguous)
     learned = _learned(call.progress, call.remote)
+    look_at = call.recheck_at or (now if call.doubted else None)
     return replace(
         learned,
-        groups=_either(learned.groups, call.account.groups) if unsure else learned.groups,
-        intent=call.progress.intent if unsure else _recheck(call.recheck_at),
+        groups=_either(learned.groups, call.account.groups) if unsure or call.doubted else learned.groups,
+        intent=call.progress.intent if unsure else _recheck(look_at),
         status=status,
         attempts=learned.attempts + 1,
         error_code=error.code,

@@ -117,6 +117,11 @@ class Application(Held):
         self.plain.handle(request)
         return await self.silence(request)
 
+    async def failure_after(self, request: Request) -> Response:
+        """Do what is asked and answer that it failed."""
+        self.plain.handle(request)
+        return Response(500)
+
     async def silence(self, request: Request) -> Response:
         """Do nothing and never answer in time."""
         await asyncio.sleep(30)

@@ -268,6 +268,27 @@ async def test_a_change_that_timed_out_without_effect_is_sent_again(
     assert await application.active("ada") is False
 
 
+async def test_a_create_that_took_effect_and_failed_is_not_forgotten_by_the_leaver(
+    connector: Connector, application: Application
+) -> None:
+    """An application may have done what it answers with 500 to: who leaves before the retry must not stay in."""
+    application.faults("POST", application.failure_after)
+    await connector.converge("ada")
+    await connector.converge("ada", state="inactive")
+    assert await application.active("ada") is False
+    assert application.made().count("POST /Users") == 1
+
+
+async def test_a_deactivation_that_took_effect_and_failed_does_not_lock_out_who_returns(
+    connector: Connector, application: Application
+) -> None:
+    await connector.converge("ada")
+    application.faults("PATCH", application.failure_after)
+    await connector.converge("ada", state="inactive")
+    await connector.converge("ada", state="active")
+    assert await application.active("ada") is True
+
+
 async def test_an_open_intent_of_a_dead_process_is_read_back_first(
     connector: Connector, application: Application, office: Office
 ) -> None:

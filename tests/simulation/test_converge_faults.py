@@ -165,7 +165,7 @@ def test_a_probe_keeps_to_retry_after() -> None:
 
     async def story(desk: Desk) -> None:
         gone = Plan("refused", status=0)
-        desk.when("POST /Users", Plan("error", status=503, retry_after=20))
+        desk.when("POST /Users", Plan("error", status=429, retry_after=20))
         await desk.want("active")
         await asyncio.sleep(20)
         desk.when("POST /Users", gone)

@@ -1,0 +1,115 @@
+"""What a verdict rests on: files that the applications, the load and the auditor wrote while it happened.
+
+`APP.deeds.jsonl` is the inner witness of an application: what a request really did, in the order in which it did it.
+`APP.journal.jsonl` is the outer one: what was answered, and when. A fault lies between the two.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from orchestrator.chaos.plan import Told
+
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+DEPARTMENT = "eng"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An account as its application holds it."""
+
+    active: bool
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One request and what it did. Times are seconds since 1970."""
+
+    at: float
+    caller: str
+    method: str
+    path: str
+    status: int
+    fault: str = ""
+    allowed_at: float | None = None
+    """Before this instant the caller was asked not to call again."""
+    person: str = ""
+    account: str = ""
+    before: State | None = None
+    after: State | None = None
+    group: str = ""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether an account was another one afterwards."""
+        return self.before != self.after
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A process that was stopped for a while and went on as if nothing had happened."""
+
+    caller: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All of it. `logs` holds what must not hold any of the `canaries`, by name."""
+
+    told: list[Told]
+    entries: list[dict[str, Any]]
+    deeds: dict[str, list[Deed]]
+    journals: dict[str, list[dict[str, Any]]]
+    departments: Mapping[str, str | None]
+    """By application, the one department that has access to it; None where everybody has."""
+    judged_at: datetime
+    pauses: list[Pause] = field(default_factory=list)
+    logs: Mapping[str, bytes] = field(default_factory=dict)
+    canaries: tuple[str, ...] = ()
+    exits: tuple[str, ...] = ()
+    """Roles that ended although nobody had asked or killed them."""
+
+    def of(self, *kinds: str) -> Iterator[dict[str, Any]]:
+        """The audit entries of some kinds, in the order of the log."""
+        return (entry for entry in self.entries if entry["kind"] in kinds)
+
+    def changes(self, app: str) -> dict[str, list[Deed]]:
+        """By person, the deeds that changed an account."""
+        found: dict[str, list[Deed]] = {}
+        for deed in self.deeds[app]:
+            if deed.changed and deed.person:
+                found.setdefault(deed.person, []).append(deed)
+        return found
+
+
+def lines(path: Path) -> list[Any]:
+    """The whole lines of a file that another process may be writing."""
+    if not path.exists():
+        return []
+    return [orjson.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def deeds(path: Path) -> list[Deed]:
+    """What an application wrote of itself."""
+    return [deed(line) for line in lines(path)]
+
+
+def deed(line: dict[str, Any]) -> Deed:
+    """One line of it."""
+    states = {name: State(**line[name]) for name in ("before", "after") if line.get(name)}
+    lists = {name: tuple(line.get(name, ())) for name in ("added", "removed")}
+    return Deed(**{**line, **states, **lists})
+
+
+def seconds(instant: str) -> float:
+    """An instant of an audit entry or a journal."""
+    return datetime.fromisoformat(instant).timestamp()

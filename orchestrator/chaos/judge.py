@@ -1,0 +1,326 @@
+"""The verdict. Each check is one promise and yields a sentence for every place where it was broken.
+
+It reads evidence only and knows nothing of the domain or the store, so that it cannot share their mistakes; and each
+check has a test in which it finds what is wrong, because a checker that cannot fail proves nothing.
+"""
+
+import re
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+
+from orchestrator.chaos.evidence import WRITES, Deed, Evidence, State, seconds
+from orchestrator.chaos.plan import SOURCE, end_of, expected
+
+ROUNDING = 0.002
+"""Journals and entries come from different processes of one machine."""
+HEARD_SECONDS = 0.5
+"""A call may have been on its way when the answer that asked to wait was."""
+WOKE_SECONDS = 1.0
+"""What a process sends so soon after a pause was decided before it: no fence can lie in that gap."""
+TAKES_AWAY = ("deactivate", "delete")
+OUTCOMES = ("command_applied", "account_verified", "command_retried", "command_parked")
+
+Place = tuple[str, str]
+
+
+def judge(evidence: Evidence) -> list[str]:
+    """Every violation, the name of its check first."""
+    return [f"{name}: {one}" for name, check in CHECKS.items() for one in check(evidence)]
+
+
+# --- who has access ---------------------------------------------------------------------------------------------------
+
+
+def leavers_are_out(evidence: Evidence) -> Iterator[str]:
+    """Who should have no access has none, in any application."""
+    for app, person, states, wanted in _ends(evidence):
+        if not wanted and any(state.active for state in states):
+            yield f"{person} is out and has access to {app}"
+
+
+def nobody_is_locked_out(evidence: Evidence) -> Iterator[str]:
+    """Who should have access has it, with the newest title."""
+    people = expected(evidence.told, evidence.judged_at)
+    for app, person, states, wanted in _ends(evidence):
+        active = [state for state in states if state.active]
+        if wanted and not active:
+            yield f"{person} should have access to {app} and has not"
+        elif wanted and active[0].title != people[person].title:
+            yield f"{person} has {active[0].title!r} in {app} instead of {people[person].title!r}"
+
+
+def _ends(evidence: Evidence) -> Iterator[tuple[str, str, list[State], bool]]:
+    people = expected(evidence.told, evidence.judged_at)
+    for app, department in evidence.departments.items():
+        held = _accounts(evidence.deeds[app])
+        for person, one in people.items():
+            yield app, person, list(held.get(person, {}).values()), one.has_access(department)
+        for person in held.keys() - people.keys():
+            yield app, person, list(held[person].values()), False
+
+
+def _accounts(deeds: list[Deed]) -> dict[str, dict[str, State]]:
+    held: dict[str, dict[str, State]] = defaultdict(dict)
+    for deed in deeds:
+        if deed.person and deed.account:
+            held[deed.person].pop(deed.account, None)
+            if deed.after is not None:
+                held[deed.person][deed.account] = deed.after
+    return held
+
+
+def groups_are_right(evidence: Evidence) -> Iterator[str]:
+    """Who has access is in the group of the department, and in no other; who has none is in none."""
+    people = expected(evidence.told, evidence.judged_at)
+    for app, department in evidence.departments.items():
+        owners = {deed.account: deed.person for deed in evidence.deeds[app] if deed.person and deed.account}
+        members: dict[str, set[str]] = defaultdict(set)
+        for deed in evidence.deeds[app]:
+            if deed.group:
+                members[deed.group] |= {owners.get(account, account) for account in deed.added}
+                members[deed.group] -= {owners.get(account, account) for account in deed.removed}
+        for person, one in people.items():
+            wanted = {f"dept {one.department}"} if one.has_access(department) else set()
+            found = {group for group, inside in members.items() if person in inside}
+            if found != wanted:
+                yield f"{person} is in {sorted(found)} of {app} instead of {sorted(wanted)}"
+
+
+def one_account(evidence: Evidence) -> Iterator[str]:
+    """At most one account per application and person, at any time."""
+    for app, deeds in evidence.deeds.items():
+        held: dict[str, set[str]] = defaultdict(set)
+        for deed in deeds:
+            if deed.person and deed.account:
+                (held[deed.person].discard if deed.after is None else held[deed.person].add)(deed.account)
+                if len(held[deed.person]) > 1 and deed.before is None:
+                    yield f"{deed.person} has {len(held[deed.person])} accounts in {app}, made by {deed.caller}"
+
+
+def leavers_stay_out(evidence: Evidence) -> Iterator[str]:
+    """Once out after the end, no late command lets anybody in again."""
+    people = expected(evidence.told, evidence.judged_at)
+    known = _known(evidence)
+    for app, department in evidence.departments.items():
+        for person, deeds in evidence.changes(app).items():
+            if person not in known or people[person].has_access(department):
+                continue
+            out = False
+            for deed in deeds:
+                active = deed.after is not None and deed.after.active
+                if active and out and not _just_woke(evidence, deed):
+                    yield f"{person} was let into {app} again by {deed.caller}"
+                out = not active and deed.at > known[person]
+
+
+def _known(evidence: Evidence) -> dict[str, float]:
+    """By leaver, since when the end has come and everything was told: from then on nothing can let anybody in."""
+    received = {entry["event_id"]: seconds(entry["at"]) for entry in evidence.of("event_received")}
+    known: dict[str, float] = {}
+    for one in evidence.told:
+        at = received.get(f"{SOURCE}#{one.id}", float("inf"))
+        known[one.person] = max(known.get(one.person, 0.0), at, end_of(one).timestamp() if one.kind == "left" else 0.0)
+    left = {one.person for one in evidence.told if one.kind == "left"}
+    return {person: at for person, at in known.items() if person in left}
+
+
+def newer_wins(evidence: Evidence) -> Iterator[str]:
+    """No title is replaced by an older one."""
+    ranks: dict[str, list[str]] = defaultdict(list)
+    for one in sorted(evidence.told, key=lambda one: one.stated):
+        title = one.data.get("attributes", {}).get("title")
+        if title and title not in ranks[one.person]:
+            ranks[one.person].append(title)
+    for app in evidence.deeds:
+        for person, deeds in evidence.changes(app).items():
+            newest = -1
+            for deed in deeds:
+                title = deed.after.title if deed.after else ""
+                rank = ranks[person].index(title) if title in ranks[person] else newest
+                same = deed.before is not None and deed.before.title == title
+                if rank < newest and not same and not _just_woke(evidence, deed):
+                    yield f"{title!r} replaced {ranks[person][newest]!r} of {person} in {app} by {deed.caller}"
+                newest = max(newest, rank)
+
+
+def _just_woke(evidence: Evidence, deed: Deed) -> bool:
+    return any(one.caller == deed.caller and 0 <= deed.at - one.end <= WOKE_SECONDS for one in evidence.pauses)
+
+
+# --- the audit stream -------------------------------------------------------------------------------------------------
+
+
+def events_end_once(evidence: Evidence) -> Iterator[str]:
+    """Each event is decided exactly once, however often it came."""
+    decided = Counter(entry["event_id"] for entry in evidence.of("person_resolved") if "event_id" in entry)
+    for event in sorted({f"{SOURCE}#{one.id}" for one in evidence.told}):
+        if decided[event] != 1:
+            yield f"{event} was decided {decided[event]} times"
+    for entry in evidence.of("event_quarantined"):
+        yield f"a record was quarantined: {entry['details']}"
+
+
+def revisions_end_once(evidence: Evidence) -> Iterator[str]:
+    """Each revision is issued once and applied or superseded once; none waits for a person."""
+    issued, ended = Counter[tuple[str, str, int]](), Counter[tuple[str, str, int]]()
+    for entry in evidence.of("command_issued", "command_applied", "command_superseded"):
+        place = (entry["person_id"], entry["app"], entry["revision"])
+        (issued if entry["kind"] == "command_issued" else ended)[place] += 1
+    for place in sorted({*issued, *ended}):
+        if (issued[place], ended[place]) != (1, 1):
+            yield f"revision {place} was issued {issued[place]} and ended {ended[place]} times"
+    for entry in evidence.of("command_parked"):
+        yield f"{entry['person_id']} in {entry['app']} was parked: {entry['details'].get('reason')}"
+
+
+def changes_are_intended(evidence: Evidence) -> Iterator[str]:
+    """Every change that an application saw has an intent before it, of a command that takes or gives access as it."""
+    commands = {
+        (entry["person_id"], entry["app"], entry["revision"]): entry["details"]["command"]
+        for entry in evidence.of("command_issued")
+    }
+    intents: dict[Place, list[tuple[float, bool]]] = defaultdict(list)
+    for entry in evidence.of("call_intended"):
+        command = commands.get((entry["person_id"], entry["app"], entry["revision"]), "")
+        intents[entry["person_id"], entry["app"]].append((seconds(entry["at"]), command in TAKES_AWAY))
+    for app in evidence.deeds:
+        for person, deeds in evidence.changes(app).items():
+            for deed in deeds:
+                takes = not (deed.after and deed.after.active)
+                if not any(at <= deed.at + ROUNDING and way == takes for at, way in intents[person, app]):
+                    what = "taken away" if takes else "given or changed"
+                    yield f"access of {person} to {app} was {what} by {deed.caller} without an intent"
+
+
+def successes_are_real(evidence: Evidence) -> Iterator[str]:
+    """Every call that is reported as a success is one that the application saw and answered so."""
+    for app, deeds in evidence.deeds.items():
+        seen = Counter(deed.person for deed in deeds if deed.method in WRITES and deed.person and deed.status < 300)
+        reported = Counter[str]()
+        for entry in evidence.of(*OUTCOMES):
+            if entry["app"] == app:
+                calls = entry.get("details", {}).get("calls", [])
+                reported[entry["person_id"]] += sum(call[0] in WRITES and call[1] < 300 for call in calls)
+        for person, count in reported.items():
+            if count > seen[person]:
+                yield f"{count} successes in {app} were reported for {person}, the application saw {seen[person]}"
+
+
+def applied_is_true(evidence: Evidence) -> Iterator[str]:
+    """When a command was applied, the application held the account so, at some instant since the attempt began."""
+    began: dict[tuple[str, str, str], float] = {}
+    deeds = {app: evidence.changes(app) for app in evidence.deeds}
+    for entry in sorted(evidence.of("call_intended", "command_applied"), key=lambda entry: str(entry["at"])):
+        person, app, at = entry["person_id"], entry["app"], seconds(entry["at"])
+        if entry["kind"] == "call_intended":
+            began[person, app, entry["writer"]] = at
+            continue
+        found = deeds[app].get(person, [])
+        times = [deed.at for deed in found]
+        first = bisect_right(times, began.get((person, app, entry["writer"]), at) - ROUNDING)
+        states = [found[first - 1].after if first else None]
+        states += [deed.after for deed in found[first : bisect_right(times, at + ROUNDING)]]
+        wanted = entry["details"]["state"] == "active"
+        if wanted not in [state is not None and state.active for state in states]:
+            yield f"revision {entry['revision']} of {person} in {app} was reported and never was so"
+
+
+def sequences_are_gapless(evidence: Evidence) -> Iterator[str]:
+    """Each writer's entries are numbered from 1 without a gap, none is there twice."""
+    numbers: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for entry in evidence.entries:
+        numbers[entry["writer"], entry["epoch"]].append(entry["sequence"])
+    for (writer, epoch), found in numbers.items():
+        missing = sorted({*range(1, max(found) + 1)} - {*found})
+        if missing:
+            yield f"{writer} epoch {epoch} misses {missing[:10]} of {max(found)}"
+        if len(found) > len({*found}):
+            yield f"{writer} epoch {epoch} has an entry twice"
+
+
+# --- manners ----------------------------------------------------------------------------------------------------------
+
+
+def retry_after_is_kept(evidence: Evidence) -> Iterator[str]:
+    """A process that was asked to wait does not call before."""
+    for app, deeds in evidence.deeds.items():
+        waits: dict[str, list[Deed]] = defaultdict(list)
+        for deed in deeds:
+            for wait in waits[deed.caller]:
+                assert wait.allowed_at is not None
+                if wait.at + HEARD_SECONDS < deed.at < wait.allowed_at - ROUNDING and not _just_woke(evidence, deed):
+                    early = wait.allowed_at - deed.at
+                    yield f"{deed.caller} called {app} {early:.3f} s before it was allowed to ({wait.fault})"
+            if deed.allowed_at is not None:
+                waits[deed.caller].append(deed)
+
+
+def nothing_leaks(evidence: Evidence) -> Iterator[str]:
+    """No name and no token in a log, in metrics, or in the audit stream."""
+    for name, content in evidence.logs.items():
+        for canary in evidence.canaries:
+            if found := re.search(re.escape(canary.encode()), content, re.IGNORECASE):
+                line = content.count(b"\n", 0, found.start()) + 1
+                yield f"{name}:{line} holds {canary!r}"
+
+
+def witnesses_agree(evidence: Evidence) -> Iterator[str]:
+    """What an application wrote of itself inside and outside is the same; else the evidence itself is in doubt."""
+    for app, deeds in evidence.deeds.items():
+        inner = Counter((deed.method, deed.path, deed.status) for deed in deeds)
+        outer = Counter(
+            (line["method"], line["path"].removeprefix("/scim/v2"), line["status"]) for line in evidence.journals[app]
+        )
+        if inner != outer:
+            yield f"the journals of {app} differ: {list(((inner - outer) + (outer - inner)).items())[:5]}"
+
+
+def nobody_gave_up(evidence: Evidence) -> Iterator[str]:
+    """A role ends when it is told to, or killed, and never by itself."""
+    yield from evidence.exits
+
+
+CHECKS: dict[str, Callable[[Evidence], Iterator[str]]] = {
+    check.__name__: check
+    for check in (
+        leavers_are_out,
+        nobody_is_locked_out,
+        groups_are_right,
+        one_account,
+        leavers_stay_out,
+        newer_wins,
+        events_end_once,
+        revisions_end_once,
+        changes_are_intended,
+        successes_are_real,
+        applied_is_true,
+        sequences_are_gapless,
+        retry_after_is_kept,
+        nothing_leaks,
+        witnesses_agree,
+        nobody_gave_up,
+    )
+}
+
+
+def deprovision_seconds(evidence: Evidence) -> list[float]:
+    """For each leaver and application, from when the end was both known and due until the account was inactive."""
+    people = expected(evidence.told, evidence.judged_at)
+    received = {entry["event_id"]: seconds(entry["at"]) for entry in evidence.of("event_received")}
+    due = {
+        one.person: max(received[event], end_of(one).timestamp())
+        for one in evidence.told
+        if one.kind == "left" and (event := f"{SOURCE}#{one.id}") in received and not people[one.person].engaged
+    }
+    found = []
+    for app in evidence.deeds:
+        for person, deeds in evidence.changes(app).items():
+            closed = [
+                deed.at
+                for deed in deeds
+                if deed.before and deed.before.active and not (deed.after and deed.after.active)
+            ]
+            if person in due and closed and closed[-1] >= due[person]:
+                found.append(closed[-1] - due[person])
+    return sorted(found)

@@ -1,0 +1,62 @@
+"""When to stop waiting. This alone asks our own database, and nothing of it reaches the verdict."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from orchestrator.adapters.audit_files import ENTRIES
+from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.settling import SqlSettling
+from orchestrator.adapters.sql.tables import account
+from orchestrator.flows.converge import RECHECK
+from orchestrator.ports import Clock
+
+STILL_SECONDS = 2.0
+
+
+class Quiet:
+    """Whether everything told has been done, and the audit log has it."""
+
+    def __init__(self, database: Database, audit: Path, clock: Clock, *, rechecks: bool) -> None:
+        self._settling = SqlSettling(database)
+        self._database = database
+        self._audit = audit / ENTRIES
+        self._clock = clock
+        self._rechecks = rechecks
+
+    async def wait(self, events: int, seconds: float, progress: Callable[[int], None]) -> bool:
+        """Wait until nothing is left to do; False when `seconds` were not enough."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        still_since, size = loop.time(), -1
+        while loop.time() < deadline:
+            left = await self._left(events)
+            progress(left)
+            now = self._size()
+            if left > 0 or now != size:
+                still_since, size = loop.time(), now
+            elif loop.time() - still_since >= STILL_SECONDS:
+                return True
+            await asyncio.sleep(0.25)
+        return False
+
+    async def _left(self, events: int) -> int:
+        left = await self._settling.left(now=self._clock.now(), events=events)
+        if self._rechecks:
+            return left
+        rechecks = (
+            sa.select(sa.func.count())
+            .select_from(account)
+            .where(
+                account.c.status == "applied",
+                account.c.revision == account.c.applied_revision,
+                account.c.intent.startswith(RECHECK, autoescape=True),
+            )
+        )
+        async with self._database.read() as connection:
+            return left - int((await connection.execute(rechecks)).scalar_one())
+
+    def _size(self) -> int:
+        return self._audit.stat().st_size if self._audit.exists() else 0
