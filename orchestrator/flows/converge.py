@@ -125,8 +125,12 @@ class Converge:
         """
         account, sent_at = call.account, self._clock.now()
         lease_until = asyncio.get_running_loop().time() + LEASE_SECONDS
+        remote = call.remote
         intended = replace(
-            _learned(call.progress, call.remote),
+            call.progress,
+            remote_id=remote.id,
+            active=remote.active,
+            resource=remote.resource,
             intent=f"{account.revision}@{timestamp(sent_at)}",
             groups=_either(call.remote.groups, account.groups),
         )
@@ -167,7 +171,10 @@ class Converge:
         kind = AuditKind.ACCOUNT_VERIFIED if again else AuditKind.COMMAND_APPLIED
         entries.append(self._entry(kind, account, details))
         done = replace(
-            _learned(progress, remote),
+            progress,
+            remote_id=remote.id,
+            active=remote.active,
+            resource=remote.resource,
             applied_revision=account.revision,
             groups=groups,
             intent=_recheck(recheck_at),
