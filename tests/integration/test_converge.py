@@ -289,6 +289,13 @@ async def test_a_deactivation_that_took_effect_and_failed_does_not_lock_out_who_
     assert await application.active("ada") is True
 
 
+async def test_a_404_is_no_success_that_was_denied(connector: Connector, application: Application) -> None:
+    await connector.converge("ada")
+    application.faults("PATCH", Response(200, b"{}"), Response(200, b"{}"), Response(404, b"{}"))
+    await connector.converge("ada", state="inactive")
+    assert await application.active("ada") is False
+
+
 async def test_an_open_intent_of_a_dead_process_is_read_back_first(
     connector: Connector, application: Application, office: Office
 ) -> None:
