@@ -16,11 +16,12 @@ from schemas.audit import AuditEntry
 from schemas.changes import CHANGES
 from schemas.commands import AccountCommand
 from schemas.groups import groups
-from schemas.topics import HR_EVENTS, IDP_EVENTS, QUARANTINE, Topic, topics
+from schemas.notices import Notice
+from schemas.topics import AUDIT_CHECKPOINTS, HR_EVENTS, IDP_EVENTS, QUARANTINE, Topic, topics
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI = "3.0.0"
-MESSAGES: tuple[type[BaseModel], ...] = (*CHANGES, AccountCommand, AuditEntry)
+MESSAGES: tuple[type[BaseModel], ...] = (*CHANGES, AccountCommand, Notice, AuditEntry)
 _FROM_OUTSIDE = (HR_EVENTS, IDP_EVENTS)
 
 
@@ -105,7 +106,11 @@ def asyncapi(apps: tuple[str, ...]) -> dict[str, Any]:
         "channels": {topic.name: _channel(topic) for topic in every},
         "operations": {**_sends(every), **_receives(apps)},
         "components": {
-            "messages": {**{model.__name__: _message(model) for model in MESSAGES}, "Quarantined": _QUARANTINED},
+            "messages": {
+                **{model.__name__: _message(model) for model in MESSAGES},
+                "Quarantined": _QUARANTINED,
+                "Checkpoint": _CHECKPOINT,
+            },
             "schemas": schemas["$defs"],
         },
     }
@@ -126,6 +131,15 @@ _QUARANTINED: dict[str, Any] = {
         },
     },
     "payload": {},
+}
+
+
+_CHECKPOINT: dict[str, Any] = {
+    "name": "checkpoint",
+    "title": "A signed checkpoint of the audit log",
+    "summary": "Origin, size and root hash as a signed note (C2SP tlog-checkpoint).",
+    "contentType": "text/plain",
+    "payload": {"type": "string"},
 }
 
 
@@ -153,7 +167,10 @@ def _channel(topic: Topic) -> dict[str, Any]:
 
 
 def _message_names(topic: Topic) -> list[str]:
-    return ["Quarantined"] if topic.name == QUARANTINE else [model.__name__ for model in topic.messages]
+    without_model = {QUARANTINE: "Quarantined", AUDIT_CHECKPOINTS: "Checkpoint"}
+    if topic.name in without_model:
+        return [without_model[topic.name]]
+    return [model.__name__ for model in topic.messages]
 
 
 def _kafka_binding(topic: Topic) -> dict[str, Any]:

@@ -20,12 +20,21 @@ class AuditKind(StrEnum):
     COMMAND_SUPERSEDED = "command_superseded"
     COMMAND_RETRIED = "command_retried"
     COMMAND_PARKED = "command_parked"
+    COMMAND_HELD = "command_held"
+    COMMAND_RELEASED = "command_released"
+    COMMAND_REJECTED = "command_rejected"
     TIMER_SET = "timer_set"
     TIMER_FIRED = "timer_fired"
     TIMER_CANCELLED = "timer_cancelled"
     APPLICATION_PAUSED = "application_paused"
     APPLICATION_RESUMED = "application_resumed"
     OPERATOR_ACTED = "operator_acted"
+    NOTICE_ISSUED = "notice_issued"
+    ACCOUNT_LINKED = "account_linked"
+    ACCOUNT_UNLINKED = "account_unlinked"
+    RECONCILED = "reconciled"
+    AUDIT_CONFIGURED = "audit_configured"
+    SUBJECT_ERASED = "subject_erased"
 
 
 class AuditEntry(BaseModel):
@@ -45,9 +54,11 @@ class AuditEntry(BaseModel):
     kind: AuditKind
     actor: str = Field(description="Who caused it: the source of an event, scheduler, operator:NAME")
     person_id: str | None = None
+    subject: str | None = Field(default=None, description="The person's random id in the log")
     app: str | None = None
     revision: int | None = None
     event_id: str | None = Field(default=None, description="The causing event, source#id")
     correlation_id: str | None = None
     policy: str | None = None
     details: dict[str, Any] = Field(default_factory=dict)
+    sealed: str | None = Field(default=None, description="Personal values, encrypted under the subject's key")

@@ -47,6 +47,7 @@ class WorkerAttributes(BaseModel):
     department: Text | None = None
     title: Text | None = None
     manager_id: WorkerId | None = None
+    sponsor_id: WorkerId | None = Field(default=None, description="Who answers for a contractor beside the manager")
     location: Text | None = None
     cost_center: Text | None = None
     country: Text | None = None
@@ -107,6 +108,7 @@ class WorkerLeft(_WorkerChange):
     engagement_id: Name | None = None
     last_day: date | None = None
     ends_at: AwareDatetime | None = None
+    reason: Text | None = Field(default=None, description="Why, in the words of whoever stated it; for the audit")
 
     @model_validator(mode="after")
     def _one_end(self) -> "WorkerLeft":
@@ -139,6 +141,7 @@ class ContractChanged(_WorkerChange):
     engagement_id: Name | None = None
     contract_end: date | None = None
     kind: WorkerKind | None = None
+    reason: Text | None = Field(default=None, description="Why, in the words of whoever stated it; for the audit")
 
     @model_validator(mode="after")
     def _says_something(self) -> "ContractChanged":

@@ -1,9 +1,10 @@
 """Consumer groups: who reads which topics. Brokers need not be able to list groups, so here they are named."""
 
-from schemas.topics import AUDIT_ENTRIES, HR_EVENTS, IDP_EVENTS, LANES, LIFECYCLE_TIMERS, lane_topic
+from schemas.topics import AUDIT_ENTRIES, HR_EVENTS, IDP_EVENTS, LANES, LIFECYCLE_NOTICES, LIFECYCLE_TIMERS, lane_topic
 
 RESOLVER = "jml.resolver"
 AUDITOR = "jml.auditor"
+NOTIFIER = "jml.notifier"
 _CONNECTOR = "jml.connector."
 
 
@@ -18,6 +19,8 @@ def group_topics(group: str) -> tuple[str, ...]:
         return HR_EVENTS, IDP_EVENTS, LIFECYCLE_TIMERS
     if group == AUDITOR:
         return (AUDIT_ENTRIES,)
+    if group == NOTIFIER:
+        return (LIFECYCLE_NOTICES,)
     if group.startswith(_CONNECTOR):
         app = group.removeprefix(_CONNECTOR)
         return tuple(lane_topic(app, lane) for lane in LANES)
@@ -26,5 +29,5 @@ def group_topics(group: str) -> tuple[str, ...]:
 
 def groups(apps: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Every group with its topics, for the connected applications `apps`."""
-    names = (RESOLVER, *(connector_group(app) for app in apps), AUDITOR)
+    names = (RESOLVER, *(connector_group(app) for app in apps), AUDITOR, NOTIFIER)
     return {name: group_topics(name) for name in names}

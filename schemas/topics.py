@@ -14,11 +14,14 @@ from schemas.changes import (
     TimerFired,
 )
 from schemas.commands import AccountCommand, Lane
+from schemas.notices import Notice
 
 HR_EVENTS = "hr.events"
 IDP_EVENTS = "idp.events"
 LIFECYCLE_TIMERS = "lifecycle.timers"
+LIFECYCLE_NOTICES = "lifecycle.notices"
 AUDIT_ENTRIES = "audit.entries"
+AUDIT_CHECKPOINTS = "audit.checkpoints"
 QUARANTINE = "quarantine"
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -64,12 +67,28 @@ def topics(apps: tuple[str, ...]) -> tuple[Topic, ...]:
         Topic(HR_EVENTS, _HR, "person", "Identity changes from HR systems", retention_ms=30 * DAY_MS),
         Topic(IDP_EVENTS, _IDP, "person", "Identity changes from identity providers", retention_ms=30 * DAY_MS),
         Topic(LIFECYCLE_TIMERS, (TimerFired,), "person", "Instants that have come, from the scheduler"),
+        Topic(
+            LIFECYCLE_NOTICES,
+            (Notice,),
+            "person",
+            "What people should know in time: contracts and entitlements that end",
+            retention_ms=30 * DAY_MS,
+        ),
         *lanes,
         Topic(
             AUDIT_ENTRIES,
             (AuditEntry,),
             "person",
             "Every lifecycle event, in one total order",
+            partitions=1,
+            retention_ms=FOREVER_MS,
+            settings={"cleanup.policy": "delete"},
+        ),
+        Topic(
+            AUDIT_CHECKPOINTS,
+            (),
+            "none",
+            "Signed checkpoints of the audit log, each once it is durable (C2SP tlog-checkpoint, text)",
             partitions=1,
             retention_ms=FOREVER_MS,
             settings={"cleanup.policy": "delete"},
