@@ -17,7 +17,9 @@ import cel
 import orjson
 from cel import stdlib
 
+from orchestrator.domain.functions import Tables, library
 from orchestrator.domain.lifecycle import Standing, Status
+from orchestrator.domain.ownership import Owners
 from schemas.changes import MAX_TEXT
 from schemas.commands import DesiredState
 
@@ -32,6 +34,7 @@ PERSON_FIELDS = (
     "department",
     "title",
     "manager_id",
+    "sponsor_id",
     "location",
     "cost_center",
     "country",
@@ -43,6 +46,8 @@ _FAILURES = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What the library raises when an expression fails."""
 
 _UNDEFINED = "Undefined"
+_OUR_COMPLAINT = re.compile(r"Function '(\w+)' error: Python function call failed: ValueError: ([^.]*)\. Check")
+_LOOKUP = re.compile(r"\blookup\(\s*[\"'](\w+)[\"']")
 # CEL language definition, "List of standard definitions"; the library keeps no list of what it implements natively.
 _CORE_FUNCTIONS = frozenset(
     re.findall(
@@ -78,7 +83,11 @@ class ApplicationPolicy:
     scope: str = "true"
     groups: str = "[]"
     leave_of_absence: Literal["keep", "deactivate"] = "keep"
+    remove_groups: bool = True
+    """Whether who loses access is taken out of the groups too."""
     delete_after: timedelta | None = None
+    write_once: tuple[str, ...] = ()
+    """Attribute paths that keep the value with which the account was made."""
 
 
 class Desire(NamedTuple):
@@ -101,6 +110,7 @@ class _Compiled:
     parts: Mapping[str, cel.Program]
     copied: tuple[tuple[tuple[str, ...], str], ...]
     evaluated: tuple[tuple[tuple[str, ...], str], ...]
+    write_once: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +122,20 @@ class Policy:
     default_zone: str = "UTC"
     fields: frozenset[str] = frozenset()
     """The person's fields that CEL is given."""
-    _context: cel.Context = field(default_factory=lambda: _new_context(), repr=False, compare=False)
+    owners: Owners = field(default_factory=Owners)
+    _context: cel.Context = field(default_factory=lambda: _new_context({}), repr=False, compare=False)
 
     def app_policy(self, app: str) -> ApplicationPolicy | None:
         """The policy of one application, None when the application is no longer connected."""
         compiled = self.applications.get(app)
         return compiled.policy if compiled else None
+
+    def keep_written(self, app: str, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`wanted` with the write-once attributes as the account already has them."""
+        compiled = self.applications.get(app)
+        for steps in compiled.write_once if compiled else ():
+            wanted = _with_value_of(held, wanted, steps)
+        return wanted
 
     def desires(self, person_id: str, standing: Standing) -> tuple[dict[str, Desire], list[ExpressionError]]:
         """What the person should have, by application; an application without an entry: no access there.
@@ -145,9 +163,14 @@ class Policy:
 
 
 def compile_policy(
-    policies: list[ApplicationPolicy], default_zone: str = "UTC"
+    policies: list[ApplicationPolicy],
+    default_zone: str = "UTC",
+    *,
+    tables: Tables | None = None,
+    owners: Owners | None = None,
 ) -> tuple[Policy | None, list[ExpressionError]]:
     """Compile everything; on problems there is no policy, and every problem is returned at once."""
+    tables, owners = tables or {}, owners or Owners()
     compiled: dict[str, _Compiled] = {}
     problems: list[ExpressionError] = []
     for policy in policies:
@@ -162,6 +185,11 @@ def compile_policy(
                         ExpressionError(policy.app, key, f"unknown name {min(unknown)!r}, only person is known")
                     )
                 problems += [
+                    ExpressionError(policy.app, key, f"unknown lookup table {name!r}: there is no [lookups.{name}]")
+                    for name in _LOOKUP.findall(expression)
+                    if name not in tables
+                ]
+                problems += [
                     ExpressionError(policy.app, key, f"unknown function {name!r}")
                     for name in parts[key].functions()
                     if not _is_function(name)
@@ -169,6 +197,11 @@ def compile_policy(
             except ValueError as error:
                 problems.append(ExpressionError(policy.app, key, _first_line(error)))
         problems += _conflicts(policy)
+        problems += [
+            ExpressionError(policy.app, "write_once", f"{path} is not among the attributes")
+            for path in policy.write_once
+            if path not in policy.attributes
+        ]
         if len(parts) == len(expressions):
             compiled[policy.app] = _Compiled(
                 policy,
@@ -176,6 +209,7 @@ def compile_policy(
                 parts,
                 copied=tuple((tuple(split_path(path)), name) for path, name in _copies(policy)),
                 evaluated=tuple((tuple(split_path(path)), path) for path in _evaluated(policy)),
+                write_once=tuple(tuple(split_path(path)) for path in policy.write_once),
             )
     if problems:
         return None, problems
@@ -187,12 +221,14 @@ def compile_policy(
             dict(p.attributes),
             p.leave_of_absence,
             None if p.delete_after is None else p.delete_after.total_seconds(),
+            p.remove_groups,
+            p.write_once,
         ]
         for p in policies
     ]
-    text = orjson.dumps([default_zone, described], option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps([default_zone, described, tables, owners.by_attribute], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(text).hexdigest()[:16]
-    return Policy(compiled, digest, default_zone, _fields_named(policies)), []
+    return Policy(compiled, digest, default_zone, _fields_named(policies), owners, _new_context(tables)), []
 
 
 def nest(values: Iterable[tuple[Sequence[str], Any]]) -> dict[str, Any]:
@@ -273,10 +309,26 @@ def _fields_named(policies: Iterable[ApplicationPolicy]) -> frozenset[str]:
     return frozenset(named & ALL_FIELDS)
 
 
-def _new_context() -> cel.Context:
+def _new_context(tables: Tables) -> cel.Context:
     context = cel.Context()
     stdlib.add_stdlib_to_context(context)
+    for name, function in library(tables).items():
+        context.add_function(name, function)
     return context
+
+
+def _with_value_of(held: Mapping[str, Any], wanted: Mapping[str, Any], steps: Sequence[str]) -> Mapping[str, Any]:
+    """`wanted` with the value that `held` has at the path; unchanged where it has none."""
+    first, *rest = steps
+    if first not in held:
+        return wanted
+    if not rest:
+        return {**wanted, first: held[first]}
+    inner = held[first]
+    if not isinstance(inner, Mapping):
+        return wanted
+    kept = _with_value_of(inner, wanted.get(first, {}), rest)
+    return {**wanted, first: kept} if kept else wanted
 
 
 def _expressions(policy: ApplicationPolicy) -> dict[str, str]:
@@ -362,7 +414,7 @@ def _is_function(name: str) -> bool:
 
 
 def _functions() -> frozenset[str]:
-    return _CORE_FUNCTIONS | frozenset(_new_context().functions)
+    return _CORE_FUNCTIONS | frozenset(_new_context({}).functions)
 
 
 def _first_line(error: Exception) -> str:
@@ -377,6 +429,9 @@ def _failure(error: Exception, expression: str) -> str:
         if re.search(rf"[.'\"]{re.escape(text)}\b", expression):
             return f"the person has no {text!r}: test it with has() first"
         return "looks up a key that is not there: test it with `in` first"
+    ours = _OUR_COMPLAINT.match(text)
+    if ours and ours.group(1) in library({}):
+        return f"{ours.group(1)} {ours.group(2)}"
     if isinstance(error, TypeError) or text.startswith(_UNDEFINED):
         return text.splitlines()[0]
     return f"cannot be evaluated for this person ({type(error).__name__})"

@@ -41,6 +41,11 @@ class Cause(NamedTuple):
     stated: datetime
     correlation_id: str
 
+    @property
+    def source(self) -> str:
+        """Who stated it."""
+        return self.event_id.partition("#")[0]
+
 
 class Raised(NamedTuple):
     """An account with a new revision, and the command that goes with it."""
@@ -63,6 +68,8 @@ class Resolution(NamedTuple):
     problems: tuple[str, ...]
     superseded: bool
     """The change stated something, and newer statements leave nothing of it."""
+    ignored: tuple[str, ...] = ()
+    """Attributes that the source stated and does not own."""
 
 
 def resolve(
@@ -76,7 +83,10 @@ def resolve(
 ) -> Resolution:
     """Decide `change` for `person`. `accounts` are by application, `timers` the open ones."""
     at = _instant(person, change, now)
-    after = apply(person, change, event_id=cause.event_id, stated=cause.stated, default_zone=policy.default_zone)
+    admitted, ignored = policy.owners.admit(change, cause.source)
+    after = person
+    if admitted is not None:
+        after = apply(person, admitted, event_id=cause.event_id, stated=cause.stated, default_zone=policy.default_zone)
     engaged = spans(after, policy.default_zone)
     found = standing(after, policy.default_zone, at, engaged)
     before = person.decision
@@ -112,6 +122,7 @@ def resolve(
         timers_cancelled=tuple(one for key, one in open_timers.items() if key not in wanted and one.due > at),
         problems=problems,
         superseded=_nothing_new(person, after) and not timer,
+        ignored=ignored,
     )
 
 
@@ -150,6 +161,8 @@ def _raise(
     desire, since = _target(app, account, desire, found, policy, at)
     if desire is None:
         return None
+    if account is not None and account.state != "absent" and desire.state != "absent":
+        desire = desire._replace(resource=policy.keep_written(app, account.resource, desire.resource))
     if account is not None and (desire.state, desire.resource, desire.groups) == (
         account.state,
         account.resource,
@@ -189,7 +202,7 @@ def _target(
             return Desire("absent", account.resource, ()), since
         if (end := retention_end(app_policy, since)) is not None and end <= at:
             since = at  # nobody told us in time; what retention protects from must still be noticed
-        return Desire("inactive", account.resource, ()), since
+        return Desire("inactive", account.resource, () if app_policy.remove_groups else account.groups), since
     end = _deletion(account, found, policy)
     if end is not None and end <= at:
         return Desire("absent", account.resource, ()), at

@@ -259,6 +259,8 @@ class ResolveFlow:
         }
         if resolution.changed:
             details["changed"] = resolution.changed
+        if resolution.ignored:
+            details["ignored"] = resolution.ignored
         if resolution.problems:
             details["problems"] = resolution.problems
             log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))

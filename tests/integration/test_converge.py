@@ -418,6 +418,15 @@ async def test_groups_of_a_dead_process_are_left(
     assert await application.active("ada") is False
 
 
+async def test_a_leaver_stays_in_the_groups_that_the_policy_leaves(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    await connector.converge("ada", groups=["alumni", "staff"])
+    await connector.converge("ada", state="inactive", groups=["alumni"])
+    assert await application.active("ada") is False
+    assert (await application.members("alumni"), await application.members("staff")) == ({"ada"}, set())
+
+
 async def test_a_group_that_failed_beside_one_that_did_not_is_made_up_for(
     connector: Connector, application: Application, office: Office
 ) -> None:

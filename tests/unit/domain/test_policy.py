@@ -70,7 +70,9 @@ def test_without_standing_nobody_gets_anything_and_nothing_can_fail(status: Stat
     [
         ({"scope": "person.department =="}, "scope", "ERROR"),
         ({"groups": "[peson.department]"}, "groups", "unknown name 'peson'"),
-        ({"groups": "[person.department.lower()]"}, "groups", "unknown function 'lower'"),
+        ({"groups": "[person.department.shout()]"}, "groups", "unknown function 'shout'"),
+        ({"scope": "lookup('sites', person.location) != ''"}, "scope", "there is no [lookups.sites]"),
+        ({"write_once": ("nickName",)}, "write_once", "nickName is not among the attributes"),
         ({"attributes": {"userName": "'"}}, "attributes.userName", "ERROR"),
         ({"attributes": {"name": "{}", "name.givenName": "'x'"}}, "attributes.name.givenName", "beside name"),
         ({"attributes": {"name..x": "'x'"}}, "attributes.name..x", "empty step"),

@@ -400,3 +400,43 @@ def test_commands_that_take_access_away_go_ahead(
 
     assert command_kind(account(before) if before else None, after) == kind
     assert lane(kind) == lane_of(account(after)) == ("provision" if after == "active" else "deprovision")
+
+
+def test_a_write_once_attribute_keeps_what_the_account_was_made_with() -> None:
+    attributes = {"userName": "slug(person.family_name)", "name.familyName": "person.family_name"}
+    story = Story(policy(app(attributes=attributes, write_once=("userName",))))
+    hired(story, day("2026-01-01"), family_name="Lee")
+    married = WorkerAttributes(family_name="Park")
+    story.tell(WorkerMoved(worker_id="w1", attributes=married), day("2026-02-01"))
+    assert story.access()["directory"][0] == {"userName": "lee", "name": {"familyName": "Park"}}
+    assert story.kinds() == ["create", "patch"]
+
+
+def test_a_write_once_attribute_within_another_leaves_the_rest_free() -> None:
+    attributes = {"userName": "person.id", "name.givenName": "person.given_name", "name.familyName": "person.title"}
+    story = Story(policy(app(attributes=attributes, write_once=("name.givenName",))))
+    hired(story, day("2026-01-01"), given_name="Ann", title="A")
+    told = WorkerAttributes(given_name="Bea", title="B")
+    story.tell(WorkerMoved(worker_id="w1", attributes=told), day("2026-02-01"))
+    assert story.access()["directory"][0]["name"] == {"givenName": "Ann", "familyName": "B"}  # type: ignore[index]
+
+
+def test_an_account_made_anew_is_written_anew() -> None:
+    story = Story(policy(app(attributes={"userName": "person.title"}, write_once=("userName",), delete_after=DAY)))
+    hired(story, day("2026-01-01"), title="first")
+    story.tell(left("2026-01-31"), day("2026-01-15"))
+    story.wait_until(day("2026-02-10"))
+    assert story.state() == "absent"
+    again = WorkerRehired(worker_id="w1", start_date=date(2026, 3, 1), attributes=WorkerAttributes(title="second"))
+    story.tell(again, day("2026-03-01"))
+    assert story.access()["directory"][0] == {"userName": "second"}
+
+
+@pytest.mark.parametrize(("remove", "groups"), [(True, ()), (False, ("staff",))])
+def test_an_application_decides_whether_a_leaver_stays_in_the_groups(remove: bool, groups: tuple[str, ...]) -> None:
+    story = Story(policy(app(groups='["staff"]', remove_groups=remove)))
+    hired(story, day("2026-01-01"))
+    story.tell(left("2026-01-31"), day("2026-01-15"))
+    story.wait_until(day("2026-02-10"))
+    account = story.accounts["directory"]
+    assert (account.state, account.groups) == ("inactive", groups)
