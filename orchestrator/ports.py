@@ -3,7 +3,7 @@
 Adapters implement them and are known to `bootstrap` alone. Every port has one contract suite for all its adapters.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -378,6 +378,34 @@ class QuarantineSummary:
     bytes: int
     event_id: str | None
     received_at: datetime
+
+
+class TimedRecord(Protocol):
+    """A record of a topic with the time at which the broker took it, in milliseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp: int
+
+
+class PlanStore(Protocol):
+    """What plans read of the store. All methods raise StoreUnavailable."""
+
+    def everybody(self) -> AsyncIterator[list[tuple[Person, dict[str, Account]]]]:
+        """All persons with their accounts by application, in pages."""
+        ...
+
+    async def named(self, person_ids: Sequence[str]) -> list[tuple[Person, dict[str, Account]]]:
+        """These persons; those that no event ever named are left out."""
+        ...
+
+    async def correlate_emails(self, emails: Sequence[str]) -> Mapping[str, list[str]]:
+        """The persons that hold each of these e-mail addresses (lower case)."""
+        ...
 
 
 class RetryTransaction(Protocol):

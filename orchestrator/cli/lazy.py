@@ -35,6 +35,7 @@ COMMANDS = (
     Entry("hr", "hr", SEND, "Publish identity changes from an export of an HR system."),
     Entry("status", "status", WATCH, "Persons, accounts, timers and applications in one look."),
     Entry("lag", "lag", WATCH, "How far each role is behind, in messages and seconds."),
+    Entry("plan", "plan", WATCH, "What would be sent, now or under another policy, without sending it."),
     Entry("person", "person", WATCH, "One person over all applications, with the timeline."),
     Entry("parked", "parked", WATCH, "Accounts that wait for a decision of yours."),
     Entry("quarantine", "quarantine", WATCH, "Records that nobody could read."),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import Config
 from orchestrator.errors import UserError
-from orchestrator.ports import OperatorStore, Publisher
+from orchestrator.ports import OperatorStore, PlanStore, Publisher, TimedRecord
 
 if TYPE_CHECKING:
     from orchestrator.adapters.lag import PartitionLag
@@ -58,6 +58,24 @@ async def operator_store(config: Config) -> AsyncIterator[OperatorStore]:
     async with database(config) as opened:
         await check_database(opened)
         yield SqlOperatorStore(opened)
+
+
+@asynccontextmanager
+async def plan_store(config: Config) -> AsyncIterator[PlanStore]:
+    """The store as plans read it. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.planning import SqlPlanStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlPlanStore(opened)
+
+
+def events_since(config: Config, since: datetime) -> AsyncIterator[TimedRecord]:
+    """What HR systems and identity providers published since an instant."""
+    from orchestrator.adapters.kafka.replaying import read_since
+    from schemas.topics import HR_EVENTS, IDP_EVENTS
+
+    return read_since(real_broker(config), (HR_EVENTS, IDP_EVENTS), since)
 
 
 async def check_database(opened: "Database") -> None:
