@@ -408,6 +408,40 @@ class PlanStore(Protocol):
         ...
 
 
+class LookTransaction(Protocol):
+    """A decision to have accounts of an application looked at once more."""
+
+    async def lock(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
+        """Lock these accounts, in id order, and read them."""
+        ...
+
+    async def save(
+        self, app: str, updates: Sequence[ProgressUpdate], outbox: Sequence[Message], *, now: datetime
+    ) -> int | None:
+        """Write the updates, raising each version by one; returns the id of the outbox segment."""
+        ...
+
+
+class ReconcileStore(Protocol):
+    """Accounts of an application by what the application calls them. All methods raise StoreUnavailable."""
+
+    async def by_remote_id(self, app: str, remote_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
+        """The accounts that are on record under these ids of the application."""
+        ...
+
+    async def remote_ids(self, app: str, person_ids: Sequence[str]) -> dict[str, str]:
+        """What the application calls the accounts of these persons; those without one are absent."""
+        ...
+
+    def linked(self, app: str) -> AsyncIterator[list[tuple[Account, Progress]]]:
+        """All accounts that have an id in the application, in pages by person."""
+        ...
+
+    def look(self) -> AbstractAsyncContextManager[LookTransaction]:
+        """Commits at the end of the block, rolls back when it raises."""
+        ...
+
+
 class RetryTransaction(Protocol):
     """One decision of an operator about parked accounts."""
 

@@ -37,28 +37,6 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calling, "FIRST_PROBE_SECONDS", 0.02)
 
 
-@pytest.fixture
-def clock() -> SimulatedClock:
-    return SimulatedClock(NOW)
-
-
-@pytest.fixture
-def office(database: Database) -> Office:
-    return Office(database)
-
-
-@pytest.fixture
-async def application() -> AsyncIterator[Application]:
-    async with Application().served() as application:
-        yield application
-
-
-@pytest.fixture
-async def connector(office: Office, application: Application, clock: SimulatedClock) -> AsyncIterator[Connector]:
-    async with Connector(office, application.base_url, clock).running() as connector:
-        yield connector
-
-
 def operations(request: Request) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = orjson.loads(request.body)["Operations"]
     return listed
