@@ -132,6 +132,8 @@ class AppConfig(_Table):
     attributes: dict[str, str]
     write_once: tuple[str, ...] = ()
     never_write: tuple[str, ...] = ()
+    identity_from: str | None = None
+    identity: tuple[str, ...] = ("userName", "externalId")
     leave_of_absence: Literal["keep", "deactivate"] = "keep"
     remove_groups: bool = True
     delete_after_days: int | None = Field(default=None, ge=0, le=36500)
@@ -165,6 +167,8 @@ class AppConfig(_Table):
             leave_of_absence=self.leave_of_absence,
             remove_groups=self.remove_groups,
             write_once=self.write_once,
+            identity_from=self.identity_from,
+            identity=tuple(one for one in self.identity if one in self.attributes) if self.identity_from else (),
             delete_after=None if self.delete_after_days is None else timedelta(days=self.delete_after_days),
         )
 

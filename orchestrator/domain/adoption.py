@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from orchestrator.domain.paths import ENTERPRISE
 from orchestrator.domain.scim_diff import is_active
 from schemas.changes import WorkerAttributes, WorkerSnapshot
 
-ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 _PATHS: Mapping[str, tuple[str, ...]] = {
     "given_name": ("name", "givenName"),
     "family_name": ("name", "familyName"),

@@ -7,7 +7,7 @@ parts evaluated one by one to name the culprit.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -17,13 +17,14 @@ import cel
 import orjson
 from cel import stdlib
 
+from orchestrator.domain.account import Account
 from orchestrator.domain.functions import Tables, library
 from orchestrator.domain.lifecycle import Standing, Status
 from orchestrator.domain.ownership import Owners
+from orchestrator.domain.paths import nest, split_path, with_value_of
 from schemas.changes import MAX_TEXT
 from schemas.commands import DesiredState
 
-ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 PERSON_FIELDS = (
     "given_name",
     "family_name",
@@ -88,6 +89,10 @@ class ApplicationPolicy:
     delete_after: timedelta | None = None
     write_once: tuple[str, ...] = ()
     """Attribute paths that keep the value with which the account was made."""
+    identity_from: str | None = None
+    """The application whose account lends a new one here its identity: who moves house keeps the name on the door."""
+    identity: tuple[str, ...] = ()
+    """Attribute paths that are lent; they are written once too."""
 
 
 class Desire(NamedTuple):
@@ -111,6 +116,7 @@ class _Compiled:
     copied: tuple[tuple[tuple[str, ...], str], ...]
     evaluated: tuple[tuple[tuple[str, ...], str], ...]
     write_once: tuple[tuple[str, ...], ...] = ()
+    identity: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +140,21 @@ class Policy:
         """`wanted` with the write-once attributes as the account already has them."""
         compiled = self.applications.get(app)
         for steps in compiled.write_once if compiled else ():
-            wanted = _with_value_of(held, wanted, steps)
+            wanted = with_value_of(held, wanted, steps)
         return wanted
+
+    def with_identity(self, app: str, desire: Desire | None, accounts: Mapping[str, Account]) -> Desire | None:
+        """The desire for an account that is yet to be made, with the identity that another application's has."""
+        compiled = self.applications.get(app)
+        if desire is None or compiled is None or compiled.policy.identity_from is None:
+            return desire
+        present, lender = accounts.get(app), accounts.get(compiled.policy.identity_from)
+        if lender is None or lender.state == "absent" or (present is not None and present.state != "absent"):
+            return desire
+        resource = desire.resource
+        for steps in compiled.identity:
+            resource = with_value_of(lender.resource, resource, steps)
+        return desire._replace(resource=resource)
 
     def desires(self, person_id: str, standing: Standing) -> tuple[dict[str, Desire], list[ExpressionError]]:
         """What the person should have, by application; an application without an entry: no access there.
@@ -198,10 +217,16 @@ def compile_policy(
                 problems.append(ExpressionError(policy.app, key, _first_line(error)))
         problems += _conflicts(policy)
         problems += [
-            ExpressionError(policy.app, "write_once", f"{path} is not among the attributes")
-            for path in policy.write_once
+            ExpressionError(policy.app, key, f"{path} is not among the attributes")
+            for key, paths in (("write_once", policy.write_once), ("identity", policy.identity))
+            for path in paths
             if path not in policy.attributes
         ]
+        if policy.identity_from is not None and policy.identity_from not in {one.app for one in policies} - {
+            policy.app
+        }:
+            reason = f"{policy.identity_from!r} is no other application of the configuration"
+            problems.append(ExpressionError(policy.app, "identity_from", reason))
         if len(parts) == len(expressions):
             compiled[policy.app] = _Compiled(
                 policy,
@@ -209,7 +234,8 @@ def compile_policy(
                 parts,
                 copied=tuple((tuple(split_path(path)), name) for path, name in _copies(policy)),
                 evaluated=tuple((tuple(split_path(path)), path) for path in _evaluated(policy)),
-                write_once=tuple(tuple(split_path(path)) for path in policy.write_once),
+                write_once=tuple(tuple(split_path(path)) for path in (*policy.write_once, *policy.identity)),
+                identity=tuple(tuple(split_path(path)) for path in policy.identity),
             )
     if problems:
         return None, problems
@@ -223,35 +249,14 @@ def compile_policy(
             None if p.delete_after is None else p.delete_after.total_seconds(),
             p.remove_groups,
             p.write_once,
+            p.identity_from,
+            p.identity,
         ]
         for p in policies
     ]
     text = orjson.dumps([default_zone, described, tables, owners.by_attribute], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(text).hexdigest()[:16]
     return Policy(compiled, digest, default_zone, _fields_named(policies), owners, _new_context(tables)), []
-
-
-def nest(values: Iterable[tuple[Sequence[str], Any]]) -> dict[str, Any]:
-    """`[(("name", "givenName"), "Ann")]` as `{"name": {"givenName": "Ann"}}`; empty values are left out."""
-    resource: dict[str, Any] = {}
-    for steps, value in values:
-        if value is None or value == "" or value == []:
-            continue
-        place = resource
-        for parent in steps[:-1]:
-            place = place.setdefault(parent, {})
-        place[steps[-1]] = value
-    return resource
-
-
-def split_path(path: str) -> list[str]:
-    """The steps of an attribute path: `enterprise.X` and `urn:...:User:X` are X in that extension, dots go deeper."""
-    if path.startswith("enterprise."):
-        return [ENTERPRISE, *path.removeprefix("enterprise.").split(".")]
-    if path.startswith("urn:"):
-        schema, _, attribute = path.rpartition(":")
-        return [schema, *attribute.split(".")]
-    return path.split(".")
 
 
 def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> datetime | None:
@@ -315,20 +320,6 @@ def _new_context(tables: Tables) -> cel.Context:
     for name, function in library(tables).items():
         context.add_function(name, function)
     return context
-
-
-def _with_value_of(held: Mapping[str, Any], wanted: Mapping[str, Any], steps: Sequence[str]) -> Mapping[str, Any]:
-    """`wanted` with the value that `held` has at the path; unchanged where it has none."""
-    first, *rest = steps
-    if first not in held:
-        return wanted
-    if not rest:
-        return {**wanted, first: held[first]}
-    inner = held[first]
-    if not isinstance(inner, Mapping):
-        return wanted
-    kept = _with_value_of(inner, wanted.get(first, {}), rest)
-    return {**wanted, first: kept} if kept else wanted
 
 
 def _expressions(policy: ApplicationPolicy) -> dict[str, str]:

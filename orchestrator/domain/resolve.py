@@ -104,10 +104,14 @@ def resolve(
         desires, failed = policy.desires(person.id, found)
         problems = tuple(str(error) for error in failed)
         untouched = {error.app for error in failed}
+
+        def wanted_of(app: str) -> Desire | None:
+            return policy.with_identity(app, desires.get(app), accounts)
+
         raised = tuple(
             one
             for app in sorted({*desires, *accounts} - untouched)
-            if (one := _raise(person.id, app, accounts.get(app), desires.get(app), found, cause, policy, at))
+            if (one := _raise(person.id, app, accounts.get(app), wanted_of(app), found, cause, policy, at))
         )
     wanted = {(one.kind, one.due): one for one in _boundaries(after, engaged, accounts, raised, found, policy, at)}
     open_timers = {(one.kind, one.due): one for one in timers}

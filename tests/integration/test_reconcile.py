@@ -111,7 +111,9 @@ async def test_a_look_is_on_record_before_it_happens(
     store = SqlReconcileStore(office.database)
     await look_again("crm", ["changed"], store, writer, entry={"finding": "x"}, actor="operator:ada", now=NOW)
     later = SqlOutbox(office.database)
-    saved = [one for _, messages in await later.leftover(older_than=NOW + timedelta(seconds=1), limit=10) for one in messages]
+    saved = [
+        one for _, messages in await later.leftover(older_than=NOW + timedelta(seconds=1), limit=10) for one in messages
+    ]
     assert any(b'"reconciled"' in one.value and b"operator:ada" in one.value for one in saved)
     again = await look_again("crm", ["changed"], store, writer, entry={}, actor="operator:ada", now=NOW)
     assert again == 0, "the connector has to come first"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain.adoption import ENTERPRISE, NoWorkerError, event_id, snapshot
+from orchestrator.domain.adoption import NoWorkerError, event_id, snapshot
+from orchestrator.domain.paths import ENTERPRISE
 from schemas.changes import WorkerAttributes
 
 TODAY = date(2026, 3, 2)

@@ -440,3 +440,30 @@ def test_an_application_decides_whether_a_leaver_stays_in_the_groups(remove: boo
     story.wait_until(day("2026-02-10"))
     account = story.accounts["directory"]
     assert (account.state, account.groups) == ("inactive", groups)
+
+
+def moving(**settings: object) -> list[ApplicationPolicy]:
+    attributes = {"userName": "person.family_name + '@new'", "name.familyName": "person.family_name"}
+    identity = {"identity_from": "old", "identity": ("userName",)}
+    return [
+        app("old", attributes={"userName": "person.family_name"}, **settings),
+        app("new", attributes=attributes, **identity),
+    ]
+
+
+def test_a_new_application_takes_over_the_identity_of_the_one_it_replaces() -> None:
+    story = Story(policy(moving()[0]))
+    hired(story, day("2026-01-01"), family_name="Lee")
+    married = WorkerAttributes(family_name="Park")
+    story.rules = policy(*moving(write_once=("userName",)))
+    story.tell(WorkerMoved(worker_id="w1", attributes=married), day("2026-02-01"))
+    assert story.access()["new"][0] == {"userName": "Lee", "name": {"familyName": "Park"}}
+    story.rules = policy(*moving(scope="false"))
+    story.tell(WorkerMoved(worker_id="w1", attributes=WorkerAttributes(title="Dr")), day("2026-03-01"))
+    assert story.access() == {"new": ({"userName": "Lee", "name": {"familyName": "Park"}}, ())}, "the old one may go"
+
+
+def test_who_has_no_account_to_take_over_gets_the_new_identity() -> None:
+    story = Story(policy(*moving(scope="false")))
+    hired(story, day("2026-01-01"), family_name="Lee")
+    assert story.access()["new"][0]["userName"] == "Lee@new"  # type: ignore[index]
