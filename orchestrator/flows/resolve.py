@@ -18,8 +18,9 @@ from orchestrator.domain.person import Person
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.resolve import MAX_SKEW, Cause, Raised, Resolution, manager_cycle, resolve
 from orchestrator.domain.retry import Backoff
+from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, differing, known_as, new_subject
 from orchestrator.errors import Poison, StoreUnavailable
-from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.audit_writer import AuditWriter, Entry, actor_of
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.metrics import EVENTS
 from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, ResolveStore, ResolveTransaction, Timer
@@ -107,6 +108,8 @@ class _Batch:
     touched: dict[tuple[str, str], Account] = field(default_factory=dict)
     open_timers: set[tuple[str, str, datetime]] = field(default_factory=set)
     managers: set[str] = field(default_factory=set)
+    duplicates: list[Incoming] = field(default_factory=list)
+    subjects: dict[str, Subject] = field(default_factory=dict)
 
 
 class ResolveFlow:
@@ -161,6 +164,7 @@ class ResolveFlow:
             fresh = await self._fresh(batch, transaction, incoming)
             addressed = await self._correlate(batch, transaction, fresh)
             await self._load(batch, transaction, sorted({person_id for person_id, _ in addressed}))
+            await self._name(batch, transaction, {person_id for person_id, _ in addressed})
             for person_id, one in addressed:
                 self._decide(batch, person_id, one)
             await self._note_manager_cycles(batch, transaction)
@@ -183,7 +187,7 @@ class ResolveFlow:
         for one in incoming:
             key = one.envelope.key
             if key in seen:
-                batch.entries.append(_entry(AuditKind.EVENT_DUPLICATED, batch.at, one, one.person_id))
+                batch.duplicates.append(one)
             else:
                 seen.add(key)
                 fresh.append(one)
@@ -226,6 +230,15 @@ class ResolveFlow:
             batch.timers[person_id] = {(t.kind, t.due): Boundary(t.kind, t.due, t.event_id) for t in rows}
             batch.open_timers.update((person_id, t.kind, t.due) for t in rows)
 
+    async def _name(self, batch: _Batch, transaction: ResolveTransaction, addressed: set[str]) -> None:
+        """How the log calls everybody. Whoever is new gets a subject here; a duplicate never makes one."""
+        repeated = {one.person_id for one in batch.duplicates if one.person_id is not None}
+        if people := sorted(addressed | repeated):
+            batch.subjects.update(await transaction.subjects(people))
+        if new := [new_subject(person_id) for person_id in sorted(addressed - batch.subjects.keys())]:
+            batch.subjects.update(await transaction.add_subjects(new, now=batch.at))
+        batch.entries += [_duplicated(one, batch) for one in batch.duplicates]
+
     def _decide(self, batch: _Batch, person_id: str, one: Incoming) -> None:
         person = batch.persons.get(person_id) or Person(person_id)
         accounts = batch.accounts.setdefault(person_id, {})
@@ -259,36 +272,46 @@ class ResolveFlow:
         }
         if resolution.changed:
             details["changed"] = resolution.changed
-        if resolution.problems:
-            details["problems"] = resolution.problems
+        if resolution.problems:  # which expressions failed; why may quote a value
+            details["problems"] = [problem.partition(":")[0] for problem in resolution.problems]
             log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
-        received = {"type": one.envelope.type, "stated_at": timestamp(cause.stated)}
         policy = self._policy.digest
+        actor, subject = actor_of(one.envelope.source), batch.subjects[person_id]
 
         def add(
-            kind: AuditKind, details: dict[str, Any], account: Account | None = None, policy: str | None = None
+            kind: AuditKind,
+            details: dict[str, Any],
+            sealed: Mapping[str, Any] | None = None,
+            account: Account | None = None,
+            policy: str | None = None,
         ) -> None:
             app, revision = (account.app, account.revision) if account else (None, None)
             batch.entries.append(
                 Entry(
                     kind,
                     batch.at,
-                    one.envelope.source,
-                    person_id,
+                    actor,
+                    subject,
                     app,
                     revision,
                     cause.event_id,
                     cause.correlation_id,
                     policy,
                     details,
+                    sealed,
                 )
             )
 
-        add(AuditKind.EVENT_RECEIVED, received)
-        add(AuditKind.PERSON_RESOLVED, details, None, policy)
+        stated = {"person_id": person_id, "stated": orjson.Fragment(one.envelope.data)}
+        add(AuditKind.EVENT_RECEIVED, _received(one, cause), stated)
+        values: dict[str, Any] = differing(resolution.attributes_before, resolution.attributes)
+        if resolution.problems:
+            values["problems"] = resolution.problems
+        add(AuditKind.PERSON_RESOLVED, details, values, None, policy)
         for raised in resolution.raised:
-            issued = {"command": raised.kind, "effective_at": timestamp(raised.effective_at)}
-            add(AuditKind.COMMAND_ISSUED, issued, raised.account, policy)
+            before = batch.accounts[person_id].get(raised.account.app)
+            changed = differing(before.resource if before else {}, raised.account.resource)
+            add(AuditKind.COMMAND_ISSUED, _issued(raised, before), changed, raised.account, policy)
         for boundary in resolution.timers_set:
             add(AuditKind.TIMER_SET, {"timer": boundary.kind, "due": timestamp(boundary.due)})
         for boundary in resolution.timers_cancelled:
@@ -311,7 +334,7 @@ class ResolveFlow:
             if manager_cycle(person_id, managers):
                 details = {"problem": "manager_cycle", "reason": "the chain of managers comes back to this person"}
                 batch.entries.append(
-                    Entry(AuditKind.PERSON_RESOLVED, batch.at, "resolver", person_id=person_id, details=details)
+                    Entry(AuditKind.PERSON_RESOLVED, batch.at, "resolver", batch.subjects[person_id], details=details)
                 )
 
     def _quarantine(self, batch: _Batch, record: Record, error: Poison, one: Incoming | None) -> None:
@@ -336,8 +359,8 @@ class ResolveFlow:
             Entry(
                 AuditKind.EVENT_QUARANTINED,
                 batch.at,
-                one.envelope.source if one else "unknown",
-                event_id=event_id,
+                actor_of(one.envelope.source) if one else "unknown",
+                event_id=anonymous(event_id, one.envelope.subject or None, SOMEBODY) if one and event_id else None,
                 details={"code": error.code, "reason": str(error), "record": place},
             )
         )
@@ -376,16 +399,46 @@ def _came_too_early(change: Change, now: datetime) -> bool:
     return isinstance(change, TimerFired) and change.due > now + MAX_SKEW
 
 
-def _entry(kind: AuditKind, now: datetime, one: Incoming, person_id: str | None) -> Entry:
-    envelope = one.envelope
+def _duplicated(one: Incoming, batch: _Batch) -> Entry:
+    """An event that came before. Of somebody who was erased since, the log has no name."""
+    envelope, person_id = one.envelope, one.person_id
     return Entry(
-        kind,
-        now,
-        envelope.source,
-        person_id=person_id,
+        AuditKind.EVENT_DUPLICATED,
+        batch.at,
+        actor_of(envelope.source),
+        known_as(batch.subjects, person_id) if person_id is not None else None,
         event_id=envelope.key,
         correlation_id=envelope.correlation_id or envelope.id,
     )
+
+
+_EFFECTIVE = ("effective", "starts", "start_date", "ends_at", "last_day", "contract_end", "ends", "due")
+"""Where the kinds of change state from when on they count, in the order of what says so most."""
+
+
+def _received(one: Incoming, cause: Cause) -> dict[str, Any]:
+    """What an event says about itself. Days and instants are no personal attributes, a reason in free text may be."""
+    details: dict[str, Any] = {"type": one.envelope.type, "stated_at": timestamp(cause.stated)}
+    for name in _EFFECTIVE:
+        if (effective := getattr(one.change, name, None)) is not None:
+            details["effective"] = timestamp(effective) if isinstance(effective, datetime) else effective.isoformat()
+            break
+    if getattr(one.change, "reason", None):
+        details["reason_given"] = True
+    return details
+
+
+def _issued(raised: Raised, before: Account | None) -> dict[str, Any]:
+    account = raised.account
+    details: dict[str, Any] = {
+        "command": raised.kind,
+        "state": account.state,
+        "groups": account.groups,
+        "effective_at": timestamp(raised.effective_at),
+    }
+    if before is not None:
+        details["previous_state"] = before.state
+    return details
 
 
 def command(raised: Raised, traceparent: str, now: datetime) -> Message:
