@@ -36,7 +36,8 @@ def show(
     """Standing, engagements, attributes with since when, accounts, open timers, and the timeline.
 
     An account whose applied revision is its desired one is done. The timeline is what the audit log says, in its
-    order; entries that the auditor has not written yet are missing at the end.
+    order, with the personal values that are sealed there; entries that the auditor has not written yet are missing at
+    the end.
 
     Example: `jml person show 4711 --json | jq '.accounts[] | {app, status, error}'`
     """
@@ -63,6 +64,7 @@ def document(found: PersonView, default_zone: str, now: datetime) -> dict[str, A
     decision = found.person.decision
     return {
         "id": found.person.id,
+        "subject": found.subject,
         "standing": {"status": at_present.status, "since": at_present.since, "kind": at_present.kind},
         "decided": decision._asdict() if decision else None,
         "engagements": [
@@ -161,7 +163,7 @@ def _print(shown: Mapping[str, Any]) -> None:
                 one["kind"],
                 one["app"],
                 one["revision"],
-                to_json(one["details"]) if one["details"] else None,
+                " ".join(to_json(one[name]) for name in ("details", "values") if one[name]) or None,
             )
             for one in shown["timeline"]
         ],

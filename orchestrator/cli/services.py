@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import Config
 from orchestrator.errors import UserError
-from orchestrator.ports import OperatorStore, Publisher
+from orchestrator.ports import OperatorStore, Publisher, SubjectStore
 
 if TYPE_CHECKING:
     from orchestrator.adapters.lag import PartitionLag
@@ -58,6 +58,16 @@ async def operator_store(config: Config) -> AsyncIterator[OperatorStore]:
     async with database(config) as opened:
         await check_database(opened)
         yield SqlOperatorStore(opened)
+
+
+@asynccontextmanager
+async def subject_store(config: Config) -> AsyncIterator[SubjectStore]:
+    """Who the audit log speaks of. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.subjects import SqlSubjectStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlSubjectStore(opened)
 
 
 async def check_database(opened: "Database") -> None:

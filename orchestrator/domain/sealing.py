@@ -2,7 +2,7 @@
 
 The log names a person by a random **subject** id and never by the worker id. What is personal in an entry is one
 ciphertext, AES-256-GCM (NIST SP 800-38D), bound to the entry by its id as associated data: moved to another entry it
-does not open. Whoever has the key reads the values, and the log's bytes stay what they were when nobody has it any more.
+does not open. Whoever has the key reads the values; the log's bytes stay what they were when nobody has it any more.
 
 Nonces are 96 random bits. With one key at most 2^32 values may be sealed so (SP 800-38D, section 8.3), and a key seals
 the entries about one person, a few thousand in a long life. A nonce made from the entry's id would not be safer: a

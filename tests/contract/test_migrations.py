@@ -92,7 +92,9 @@ async def test_a_failing_revision_leaves_nothing_behind(
 ) -> None:
     copy = tmp_path / "100% of the migrations"
     shutil.copytree(module.REVISIONS, copy)
-    failing = f'revision = "9998"\ndown_revision = "{HEAD}"\n\ndef upgrade() -> None:\n    raise RuntimeError("no power")\n'
+    failing = (
+        f'revision = "9998"\ndown_revision = "{HEAD}"\n\ndef upgrade() -> None:\n    raise RuntimeError("no power")\n'
+    )
     (copy / "versions" / "9998_failing.py").write_text(failing)
     monkeypatch.setattr(module, "REVISIONS", copy)
     database = Database(database_url)

@@ -20,9 +20,7 @@ class SubjectRows:
         columns = (subject.c.subject, subject.c.person_id, subject.c.key)
         self._of_people = sa.select(*columns).where(database.among(subject.c.person_id))
         self._called = sa.select(*columns).where(database.among(subject.c.subject), subject.c.person_id.is_not(None))
-        self._insert = bulk_insert(
-            database, subject, ("subject", "person_id", "key", "created_at"), unless_there=True
-        )
+        self._insert = bulk_insert(database, subject, ("subject", "person_id", "key", "created_at"), unless_there=True)
 
     async def of_people(self, connection: AsyncConnection, person_ids: Sequence[str]) -> dict[str, Subject]:
         """The subjects of these people, by person id."""
