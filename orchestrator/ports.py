@@ -430,6 +430,37 @@ class RetryTransaction(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ErasureCase:
+    """Everything that decides whether a person can be erased. `unpublished` messages about them are in the outbox."""
+
+    person: Person
+    subject: Subject
+    accounts: Sequence[AccountView]
+    unpublished: int
+
+
+class ErasureTransaction(Protocol):
+    """The erasure of one person. From `load` to the end nobody else changes anything about them."""
+
+    async def load(self, person_id: str) -> ErasureCase | None:
+        """Lock and load everything that decides; None when nothing is kept under this id."""
+        ...
+
+    async def erase(self, case: ErasureCase, outbox: Sequence[Message], *, now: datetime) -> Mapping[str, int]:
+        """Delete what is the person's everywhere, destroy the key and the link to the log, and save the messages;
+        returns how many rows went, by table."""
+        ...
+
+
+class ErasureStore(Protocol):
+    """What erasure needs of the store. All methods raise StoreUnavailable."""
+
+    def transaction(self) -> AbstractAsyncContextManager[ErasureTransaction]:
+        """Commits at the end of the block, rolls back when it raises."""
+        ...
+
+
 class OperatorStore(Protocol):
     """What operators read of the store, and the little they write. All methods raise StoreUnavailable."""
 

@@ -9,11 +9,13 @@ import typer
 
 from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
-from orchestrator.cli.output import moment, print_json, print_line, print_table, to_json
+from orchestrator.cli.output import moment, note, print_json, print_line, print_table, to_json
 from orchestrator.config import Config
 from orchestrator.domain.history import History
 from orchestrator.domain.lifecycle import spans, standing
 from orchestrator.errors import UserError
+from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.erase import Erased, EraseFlow
 from orchestrator.ports import AccountView, PersonView
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -50,6 +52,59 @@ def show(
         print_json(shown)
     else:
         _print(shown)
+
+
+@app.command()
+def erase(
+    person_id: Annotated[str, typer.Argument(metavar="ID", help="The worker id, as HR states it.")],
+    reason: Annotated[
+        str,
+        typer.Option(help="Why, for the audit log, where it stays readable. No personal data, please.", metavar="TEXT"),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: there is no way back.")] = False,
+    leave_accounts: Annotated[
+        bool, typer.Option("--leave-accounts", help="Even though deactivated accounts stay in applications.")
+    ] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person who has left: the data in the database, and the key of what the audit log says.
+
+    The log keeps every entry and its proofs, and names a subject that nobody can link to the person any more. It is
+    refused, with every reason at once, while the person has access, while an account is not known to be closed, and
+    before `[privacy] retention_days_after_end`. What topics, backups and applications still hold is in the guide,
+    privacy.md. To erase somebody twice is harmless.
+
+    Example: `jml person erase 4711 --reason "request 2026-118"`
+    """
+    loaded = load(config)
+    if not reason.strip():
+        raise UserError("--reason is empty: an auditor will ask why")
+    if not yes and not typer.confirm(f"Erase {person_id} for good?", err=True):
+        raise UserError("nothing was erased")
+    done = run_async(_erase(loaded, person_id, reason.strip(), leave_accounts))
+    if as_json:
+        print_json({"erased": done is not None, **(asdict(done) if done else {})})
+    elif done is None:
+        print_line(f"nothing is kept of {person_id}: erased before, or never there")
+    else:
+        print_line(f"{person_id} is erased; the audit log's entries are found by the subject {done.subject}")
+        for name in done.accounts_left:
+            note(f"the account in {name} stays as it is: deactivated, and nobody's")
+
+
+async def _erase(config: Config, person_id: str, reason: str, leave_accounts: bool) -> Erased | None:
+    now = services.now()
+    async with services.erasure_store(config) as store:
+        erase = EraseFlow(
+            store,
+            AuditWriter("operator", now),
+            retention=config.privacy.retention,
+            default_zone=config.time.default_zone,
+        )
+        return await erase(
+            person_id, operator=services.operator_name(), reason=reason, leave_accounts=leave_accounts, now=now
+        )
 
 
 async def _person(config: Config, person_id: str) -> PersonView | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import Config
 from orchestrator.errors import UserError
-from orchestrator.ports import OperatorStore, Publisher, SubjectStore
+from orchestrator.ports import ErasureStore, OperatorStore, Publisher, SubjectStore
 
 if TYPE_CHECKING:
     from orchestrator.adapters.lag import PartitionLag
@@ -68,6 +68,16 @@ async def subject_store(config: Config) -> AsyncIterator[SubjectStore]:
     async with database(config) as opened:
         await check_database(opened)
         yield SqlSubjectStore(opened)
+
+
+@asynccontextmanager
+async def erasure_store(config: Config) -> AsyncIterator[ErasureStore]:
+    """What erasure needs of the store. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.erasing import SqlErasureStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlErasureStore(opened)
 
 
 async def check_database(opened: "Database") -> None:

@@ -104,7 +104,7 @@ class SqlResolveTransaction:
 
     async def seen(self, keys: Sequence[str]) -> set[str]:
         """Which of these events are in the inbox already."""
-        stored = {_inbox_key(key): key for key in keys}
+        stored = {inbox_key(key): key for key in keys}
         rows = await self._connection.execute(self._statements.seen, self._statements.values(list(stored)))
         return {stored[key] for key in rows.scalars()}
 
@@ -152,7 +152,7 @@ class SqlResolveTransaction:
         execute = self._connection.execute
         await self._statements.insert_inbox.run(
             self._connection,
-            [{"key": _inbox_key(row.key), "outcome": row.outcome, "received_at": now} for row in changes.inbox],
+            [{"key": inbox_key(row.key), "outcome": row.outcome, "received_at": now} for row in changes.inbox],
         )
         await self._save_persons(changes.persons, now)
         await self._save_accounts(changes.accounts, now)
@@ -217,7 +217,7 @@ class SqlResolveTransaction:
         await self._statements.update_accounts.run(self._connection, known)
 
 
-def _inbox_key(key: str) -> str:
+def inbox_key(key: str) -> str:
     """An event's key as it is indexed: PostgreSQL takes 2,704 bytes, an event's id may have any length."""
     whole = key.encode()
     return key if len(whole) <= LONGEST_KEY else hashlib.sha256(whole).hexdigest()
