@@ -88,7 +88,9 @@ class SqlErasureTransaction:
         counts = {"quarantined": len(unread), "inbox": await self._forget_events(case, unread)}
         for table in metadata.sorted_tables:
             if "person_id" in table.c and table is not subject:
-                counts[table.name] = (await execute(sa.delete(table).where(table.c.person_id == person_id))).rowcount
+                counts[str(table.name)] = (
+                    await execute(sa.delete(table).where(table.c.person_id == person_id))
+                ).rowcount
         counts["person"] = (await execute(sa.delete(person).where(person.c.id == person_id))).rowcount
         await execute(
             sa.update(subject)
