@@ -10,7 +10,6 @@ transaction that failed gives its numbers back, so the same id may have sealed s
 """
 
 import binascii
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,7 +57,7 @@ def seal(key: bytes, entry_id: str, values: Mapping[str, Any]) -> str:
 
 def sealed_bytes(key: bytes, entry_id: str, values: bytes) -> str:
     """The same for values that are JSON already."""
-    nonce = os.urandom(NONCE_BYTES)
+    nonce = secrets.token_bytes(NONCE_BYTES)
     whole = nonce + AESGCM(key).encrypt(nonce, values, entry_id.encode())
     return binascii.b2a_base64(whole, newline=False).translate(_TO_URL).decode()
 

@@ -18,10 +18,11 @@ from orchestrator.domain.person import Person
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.resolve import MAX_SKEW, Cause, Raised, Resolution, manager_cycle, resolve
 from orchestrator.domain.retry import Backoff
-from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, differing, known_as, new_subject
+from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, known_as, new_subject
 from orchestrator.errors import Poison, StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry, actor_of
 from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.flows.resolve_entries import About, decided, duplicated, of_nobody
 from orchestrator.metrics import EVENTS
 from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, ResolveStore, ResolveTransaction, Timer
 from schemas.audit import AuditKind
@@ -164,9 +165,12 @@ class ResolveFlow:
             fresh = await self._fresh(batch, transaction, incoming)
             addressed = await self._correlate(batch, transaction, fresh)
             await self._load(batch, transaction, sorted({person_id for person_id, _ in addressed}))
-            await self._name(batch, transaction, {person_id for person_id, _ in addressed})
+            await self._name(batch, transaction, addressed)
             for person_id, one in addressed:
-                self._decide(batch, person_id, one)
+                if isinstance(one.change, TimerFired) and person_id not in batch.persons:
+                    batch.entries.append(of_nobody(batch.at, one.envelope, person_id))
+                else:
+                    self._decide(batch, person_id, one)
             await self._note_manager_cycles(batch, transaction)
             messages = self._collect(batch)
             segment = await transaction.save(batch.changes, now=batch.at)
@@ -230,14 +234,23 @@ class ResolveFlow:
             batch.timers[person_id] = {(t.kind, t.due): Boundary(t.kind, t.due, t.event_id) for t in rows}
             batch.open_timers.update((person_id, t.kind, t.due) for t in rows)
 
-    async def _name(self, batch: _Batch, transaction: ResolveTransaction, addressed: set[str]) -> None:
-        """How the log calls everybody. Whoever is new gets a subject here; a duplicate never makes one."""
+    async def _name(
+        self, batch: _Batch, transaction: ResolveTransaction, addressed: Sequence[tuple[str, Incoming]]
+    ) -> None:
+        """How the log calls everybody. Whoever is new gets a subject here, but not by a duplicate, nor by a timer: what
+        those are about was erased with the person."""
+        people = {person_id for person_id, _ in addressed}
         repeated = {one.person_id for one in batch.duplicates if one.person_id is not None}
-        if people := sorted(addressed | repeated):
-            batch.subjects.update(await transaction.subjects(people))
-        if new := [new_subject(person_id) for person_id in sorted(addressed - batch.subjects.keys())]:
-            batch.subjects.update(await transaction.add_subjects(new, now=batch.at))
-        batch.entries += [_duplicated(one, batch) for one in batch.duplicates]
+        if people or repeated:
+            batch.subjects.update(await transaction.subjects(sorted(people | repeated)))
+        known = {person_id for person_id, one in addressed if not isinstance(one.change, TimerFired)}
+        if missing := sorted((known | (people & batch.persons.keys())) - batch.subjects.keys()):
+            added = await transaction.add_subjects([new_subject(one) for one in missing], now=batch.at)
+            batch.subjects.update(added)
+        batch.entries += [
+            duplicated(batch.at, one.envelope, known_as(batch.subjects, one.person_id) if one.person_id else None)
+            for one in batch.duplicates
+        ]
 
     def _decide(self, batch: _Batch, person_id: str, one: Incoming) -> None:
         person = batch.persons.get(person_id) or Person(person_id)
@@ -265,57 +278,10 @@ class ResolveFlow:
     def _record(
         self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str
     ) -> None:
-        details: dict[str, Any] = {
-            "outcome": outcome,
-            "transition": resolution.transition.value,
-            "status": resolution.status.value,
-        }
-        if resolution.changed:
-            details["changed"] = resolution.changed
-        if resolution.problems:  # which expressions failed; why may quote a value
-            details["problems"] = [problem.partition(":")[0] for problem in resolution.problems]
-            log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
-        policy = self._policy.digest
-        actor, subject = actor_of(one.envelope.source), batch.subjects[person_id]
-
-        def add(
-            kind: AuditKind,
-            details: dict[str, Any],
-            sealed: Mapping[str, Any] | None = None,
-            account: Account | None = None,
-            policy: str | None = None,
-        ) -> None:
-            app, revision = (account.app, account.revision) if account else (None, None)
-            batch.entries.append(
-                Entry(
-                    kind,
-                    batch.at,
-                    actor,
-                    subject,
-                    app,
-                    revision,
-                    cause.event_id,
-                    cause.correlation_id,
-                    policy,
-                    details,
-                    sealed,
-                )
-            )
-
-        stated = {"person_id": person_id, "stated": orjson.Fragment(one.envelope.data)}
-        add(AuditKind.EVENT_RECEIVED, _received(one, cause), stated)
-        values: dict[str, Any] = differing(resolution.attributes_before, resolution.attributes)
         if resolution.problems:
-            values["problems"] = resolution.problems
-        add(AuditKind.PERSON_RESOLVED, details, values, None, policy)
-        for raised in resolution.raised:
-            before = batch.accounts[person_id].get(raised.account.app)
-            changed = differing(before.resource if before else {}, raised.account.resource)
-            add(AuditKind.COMMAND_ISSUED, _issued(raised, before), changed, raised.account, policy)
-        for boundary in resolution.timers_set:
-            add(AuditKind.TIMER_SET, {"timer": boundary.kind, "due": timestamp(boundary.due)})
-        for boundary in resolution.timers_cancelled:
-            add(AuditKind.TIMER_CANCELLED, {"timer": boundary.kind, "due": timestamp(boundary.due)})
+            log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
+        about = About(batch.at, one.envelope, one.change, batch.subjects[person_id], cause, self._policy.digest)
+        batch.entries += decided(about, resolution, batch.accounts[person_id], outcome)
 
     async def _note_manager_cycles(self, batch: _Batch, transaction: ResolveTransaction) -> None:
         """A cycle of managers is HR's mistake: it goes on the timelines of those in it and stops nothing."""
@@ -397,48 +363,6 @@ def _came_too_early(change: Change, now: datetime) -> bool:
     """Whether a scheduler whose clock is far ahead fired a timer. It fires again when it is due, and must then not
     be taken for a duplicate."""
     return isinstance(change, TimerFired) and change.due > now + MAX_SKEW
-
-
-def _duplicated(one: Incoming, batch: _Batch) -> Entry:
-    """An event that came before. Of somebody who was erased since, the log has no name."""
-    envelope, person_id = one.envelope, one.person_id
-    return Entry(
-        AuditKind.EVENT_DUPLICATED,
-        batch.at,
-        actor_of(envelope.source),
-        known_as(batch.subjects, person_id) if person_id is not None else None,
-        event_id=envelope.key,
-        correlation_id=envelope.correlation_id or envelope.id,
-    )
-
-
-_EFFECTIVE = ("effective", "starts", "start_date", "ends_at", "last_day", "contract_end", "ends", "due")
-"""Where the kinds of change state from when on they count, in the order of what says so most."""
-
-
-def _received(one: Incoming, cause: Cause) -> dict[str, Any]:
-    """What an event says about itself. Days and instants are no personal attributes, a reason in free text may be."""
-    details: dict[str, Any] = {"type": one.envelope.type, "stated_at": timestamp(cause.stated)}
-    for name in _EFFECTIVE:
-        if (effective := getattr(one.change, name, None)) is not None:
-            details["effective"] = timestamp(effective) if isinstance(effective, datetime) else effective.isoformat()
-            break
-    if getattr(one.change, "reason", None):
-        details["reason_given"] = True
-    return details
-
-
-def _issued(raised: Raised, before: Account | None) -> dict[str, Any]:
-    account = raised.account
-    details: dict[str, Any] = {
-        "command": raised.kind,
-        "state": account.state,
-        "groups": account.groups,
-        "effective_at": timestamp(raised.effective_at),
-    }
-    if before is not None:
-        details["previous_state"] = before.state
-    return details
 
 
 def command(raised: Raised, traceparent: str, now: datetime) -> Message:

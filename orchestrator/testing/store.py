@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 from orchestrator.adapters.sql.resolving import SAFETY_NET
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.person import Person
-from orchestrator.domain.sealing import Subject
 from orchestrator.ports import ApplicationHealth, ParkedAccount, ProgressUpdate, Quarantined, ResolveChanges, Timer
+from orchestrator.testing.auditing import SUBJECT, MemoryAuditIndex, MemorySubjectStore, NamesPeople
 from orchestrator.testing.tables import Tables, Transaction, Weather
 from schemas.envelope import Message
 
 PERSON, ACCOUNT, INBOX, OUTBOX, TIMER = "person", "account", "inbox", "outbox", "timer"
-SUBJECT = "subject"
-QUARANTINED, GROUP, HEALTH, AUDIT_INDEX = "quarantined", "entitlement_group", "application", "audit_index"
+QUARANTINED, GROUP, HEALTH = "quarantined", "entitlement_group", "application"
 
 _ENDS = ("contract_end", "termination", "leave_of_absence_start")
 
@@ -90,7 +89,7 @@ class MemoryResolveStore:
             yield MemoryResolveTransaction(transaction, self._tables)
 
 
-class MemoryResolveTransaction:
+class MemoryResolveTransaction(NamesPeople):
     """`ports.ResolveTransaction`."""
 
     def __init__(self, transaction: Transaction, tables: Tables) -> None:
@@ -144,17 +143,6 @@ class MemoryResolveTransaction:
         rows = {one: self._transaction.get(PERSON, one) for one in person_ids}
         return {one: _current(row, "manager_id") for one, row in rows.items() if row is not None}
 
-    async def subjects(self, person_ids: Sequence[str]) -> dict[str, Subject]:
-        """How the audit log calls these people; whoever is not known there is absent."""
-        return await _subjects(self._transaction, person_ids)
-
-    async def add_subjects(self, new: Sequence[Subject], *, now: datetime) -> dict[str, Subject]:
-        """Give these people their first subjects; returns those that count from now on, by person id."""
-        await self._transaction.statement()
-        for one in sorted(new, key=lambda one: one.person_id or ""):
-            await self._transaction.upsert(SUBJECT, one.person_id, _unless_there(one))
-        return {one.person_id: self._transaction.get(SUBJECT, one.person_id) for one in new if one.person_id}  # type: ignore[misc]
-
     async def save(self, changes: ResolveChanges, *, now: datetime) -> int | None:
         """Write everything in bulk; returns the id of the outbox segment, if anything is to be published."""
         transaction = self._transaction
@@ -183,13 +171,8 @@ class MemoryResolveTransaction:
 
     async def _save_account(self, account: Account, now: datetime) -> None:
         key = (account.person_id, account.app)
-        account = replace(
-            account,
-            event_id=_text(account.event_id),
-            correlation_id=_text(account.correlation_id),
-            issued_at=now,
-            subject=None,
-        )
+        account = replace(account, event_id=_text(account.event_id), correlation_id=_text(account.correlation_id))
+        account = replace(account, issued_at=now, subject=None)
         if key in self._known_accounts:
             await self._transaction.upsert(
                 ACCOUNT, key, lambda row: row and replace(row, account=account, attention_at=now + SAFETY_NET)
@@ -315,16 +298,12 @@ class MemoryTimerStore:
             yield MemoryTimerTransaction(transaction, self._tables)
 
 
-class MemoryTimerTransaction:
+class MemoryTimerTransaction(NamesPeople):
     """`ports.TimerTransaction`."""
 
     def __init__(self, transaction: Transaction, tables: Tables) -> None:
         self._transaction = transaction
         self._tables = tables
-
-    async def subjects(self, person_ids: Sequence[str]) -> dict[str, Subject]:
-        """How the audit log calls these people; whoever is not known there is absent."""
-        return await _subjects(self._transaction, person_ids)
 
     async def take_due(self, *, now: datetime, limit: int) -> list[Timer]:
         """Up to `limit` timers that are due and have not fired, in order of due time, ends before starts."""
@@ -410,42 +389,6 @@ class MemoryOutbox:
         return [(number, list(rows[number].messages)) for number in old[:limit]]
 
 
-class MemoryAuditIndex:
-    """`ports.AuditIndex`."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
-    async def next_position(self) -> int:
-        """The position after the last one that is indexed."""
-        return max(await self._tables.read(AUDIT_INDEX), default=-1) + 1
-
-    async def add(self, entries: Sequence[tuple[int, bytes]]) -> None:
-        """Index entries by their positions; those that are there already stay as they are."""
-        if not entries:
-            return
-        async with self._tables.write() as transaction:
-            for position, record in entries:
-                await transaction.upsert(AUDIT_INDEX, position, _unless_there(record))
-
-
-class MemorySubjectStore:
-    """`ports.SubjectStore`."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
-    async def of_people(self, person_ids: Sequence[str]) -> dict[str, Subject]:
-        """The subjects of these people, by person id; an erased or unknown person has none."""
-        rows = await self._tables.read(SUBJECT)
-        return {one: rows[one] for one in person_ids if one in rows}
-
-    async def called(self, subject_ids: Sequence[str]) -> dict[str, Subject]:
-        """Those of these subjects that were not erased, by subject id."""
-        rows = await self._tables.read(SUBJECT)
-        return {one.id: one for one in rows.values() if one.id in subject_ids}
-
-
 class MemoryParkedAccounts:
     """The part of `ports.OperatorStore` that tries parked accounts again."""
 
@@ -469,16 +412,12 @@ class MemoryParkedAccounts:
             yield MemoryRetryTransaction(transaction, self._tables)
 
 
-class MemoryRetryTransaction:
+class MemoryRetryTransaction(NamesPeople):
     """`ports.RetryTransaction`."""
 
     def __init__(self, transaction: Transaction, tables: Tables) -> None:
         self._transaction = transaction
         self._tables = tables
-
-    async def subjects(self, person_ids: Sequence[str]) -> dict[str, Subject]:
-        """How the audit log calls these people; whoever is not known there is absent."""
-        return await _subjects(self._transaction, person_ids)
 
     async def take(self, app: str, person_ids: Sequence[str]) -> list[ParkedAccount]:
         """Lock those of these accounts that are parked still, in id order."""
@@ -503,12 +442,6 @@ class MemoryRetryTransaction:
         for person_id in sorted(person_ids):
             await self._transaction.upsert(ACCOUNT, (person_id, app), pending)
         return await _save_segment(self._transaction, self._tables, outbox, now)
-
-
-async def _subjects(transaction: Transaction, person_ids: Sequence[str]) -> dict[str, Subject]:
-    await transaction.statement()
-    found = {one: transaction.get(SUBJECT, one) for one in person_ids}
-    return {person_id: row for person_id, row in found.items() if row is not None}
 
 
 def _parked(row: AccountRow) -> ParkedAccount:
