@@ -71,6 +71,17 @@ class AuditConfig(_Table):
     dir: Path = Path("state/audit")
 
 
+class PrivacyConfig(_Table):
+    """How long records of people who left have to be kept: `jml person erase` refuses before."""
+
+    retention_days_after_end: int | None = Field(default=None, ge=0, le=36500)
+
+    @property
+    def retention(self) -> timedelta | None:
+        """The same as a duration, from the end of the last engagement."""
+        return None if self.retention_days_after_end is None else timedelta(days=self.retention_days_after_end)
+
+
 class TimeConfig(_Table):
     """The zone of workers whose own zone HR does not state."""
 
@@ -181,6 +192,7 @@ class Config(BaseSettings):
     kafka: KafkaConfig = KafkaConfig()
     store: StoreConfig = StoreConfig()
     audit: AuditConfig = AuditConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     time: TimeConfig = TimeConfig()
     ops: OpsConfig = OpsConfig()
     apps: dict[AppName, AppConfig] = Field(default_factory=dict)

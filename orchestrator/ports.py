@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from orchestrator.domain.account import Account, Progress
 from orchestrator.domain.person import Person
+from orchestrator.domain.sealing import Subject
 from schemas.envelope import Message
 
 
@@ -82,8 +83,32 @@ class ResolveChanges:
     outbox: list[Message] = field(default_factory=list)
 
 
+class SubjectStore(Protocol):
+    """Who the audit log speaks of. All methods raise StoreUnavailable.
+
+    A key is for the moment: whoever keeps one for longer reads, and writes, about somebody who was erased meanwhile.
+    """
+
+    async def of_people(self, person_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """The subjects of these people, by person id; an erased or unknown person has none."""
+        ...
+
+    async def called(self, subject_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """Those of these subjects that were not erased, by subject id."""
+        ...
+
+
 class ResolveTransaction(Protocol):
     """One transaction of the resolver. Persons are locked from `load` to the end."""
+
+    async def subjects(self, person_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent. Ask after `load`, which waits
+        for an erasure under way."""
+        ...
+
+    async def add_subjects(self, new: Sequence[Subject], *, now: datetime) -> Mapping[str, Subject]:
+        """Give these people their first subjects; returns those that count from now on, by person id."""
+        ...
 
     async def seen(self, keys: Sequence[str]) -> set[str]:
         """Which of these events are in the inbox already."""
@@ -199,6 +224,10 @@ class ApplicationHealth:
 
 class TimerTransaction(Protocol):
     """One sweep of a scheduler. Rows taken here are invisible to other schedulers until it ends."""
+
+    async def subjects(self, person_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
+        ...
 
     async def take_due(self, *, now: datetime, limit: int) -> list[Timer]:
         """Up to `limit` timers that are due and have not fired, in order of due time, ends before starts."""
@@ -346,7 +375,7 @@ class AccountView:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One audit entry about a person. `position` is its place in the audit log."""
+    """One audit entry about a person. `position` is its place in the audit log, `values` what is sealed in it."""
 
     position: int
     at: datetime
@@ -354,6 +383,7 @@ class TimelineEntry:
     app: str | None
     revision: int | None
     details: Mapping[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +394,8 @@ class PersonView:
     accounts: Sequence[AccountView]
     timers: Sequence[Timer]
     timeline: Sequence[TimelineEntry]
+    subject: str | None = None
+    """How the audit log calls the person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,6 +477,10 @@ class ReconcileStore(Protocol):
 class RetryTransaction(Protocol):
     """One decision of an operator about parked accounts."""
 
+    async def subjects(self, person_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
+        ...
+
     async def take(self, app: str, person_ids: Sequence[str]) -> list[ParkedAccount]:
         """Lock those of these accounts that are parked still, in id order."""
         ...
@@ -453,6 +489,37 @@ class RetryTransaction(Protocol):
         self, app: str, person_ids: Sequence[str], outbox: Sequence[Message], *, now: datetime
     ) -> int | None:
         """Make them pending, with a fresh count of attempts and due for the relay; returns the outbox segment."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureCase:
+    """Everything that decides whether a person can be erased. `unpublished` messages about them are in the outbox."""
+
+    person: Person
+    subject: Subject
+    accounts: Sequence[AccountView]
+    unpublished: int
+
+
+class ErasureTransaction(Protocol):
+    """The erasure of one person. From `load` to the end nobody else changes anything about them."""
+
+    async def load(self, person_id: str) -> ErasureCase | None:
+        """Lock and load everything that decides; None when nothing is kept under this id."""
+        ...
+
+    async def erase(self, case: ErasureCase, outbox: Sequence[Message], *, now: datetime) -> Mapping[str, int]:
+        """Delete what is the person's everywhere, destroy the key and the link to the log, and save the messages;
+        returns how many rows went, by table."""
+        ...
+
+
+class ErasureStore(Protocol):
+    """What erasure needs of the store. All methods raise StoreUnavailable."""
+
+    def transaction(self) -> AbstractAsyncContextManager[ErasureTransaction]:
+        """Commits at the end of the block, rolls back when it raises."""
         ...
 
 

@@ -53,7 +53,6 @@ class AuditEntry(BaseModel):
     at: AwareDatetime
     kind: AuditKind
     actor: str = Field(description="Who caused it: the source of an event, scheduler, operator:NAME")
-    person_id: str | None = None
     subject: str | None = Field(default=None, description="The person's random id in the log")
     app: str | None = None
     revision: int | None = None

@@ -4,7 +4,7 @@
 `APP.journal.jsonl` is the outer one: what was answered, and when. A fault lies between the two.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -96,6 +96,18 @@ def lines(path: Path) -> list[Any]:
     if not path.exists():
         return []
     return [orjson.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def with_people(entries: list[dict[str, Any]], told: Iterable[Told], source: str) -> list[dict[str, Any]]:
+    """Audit entries with the person each is about, as `person_id`.
+
+    The log names people by subjects, and only our database says who they are. That is not asked: the event that a
+    subject received was told of somebody, and the list of what was told says of whom.
+    """
+    about = {f"{source}#{one.id}": one.person for one in told}
+    people = {one["subject"]: about.get(one["event_id"]) for one in entries if one["kind"] == "event_received"
+              and one.get("event_id") in about}  # fmt: skip
+    return [{**one, "person_id": people.get(one.get("subject"), one.get("subject"))} for one in entries]
 
 
 def deeds(path: Path) -> list[Deed]:

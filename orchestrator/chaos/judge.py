@@ -201,7 +201,7 @@ def successes_are_real(evidence: Evidence) -> Iterator[str]:
         for entry in evidence.of(*OUTCOMES):
             if entry["app"] == app:
                 calls = entry.get("details", {}).get("calls", [])
-                reported[entry["person_id"]] += sum(call[0] in WRITES and call[1] < 300 for call in calls)
+                reported[entry["person_id"]] += sum(call[0] in WRITES and call[-1] < 300 for call in calls)
         for person, count in reported.items():
             if count > seen[person]:
                 yield f"{count} successes in {app} were reported for {person}, the application saw {seen[person]}"

@@ -15,12 +15,12 @@ from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.bench.place import Place, open_place
-from orchestrator.chaos.evidence import DEPARTMENT, Evidence, deeds, lines
+from orchestrator.chaos.evidence import DEPARTMENT, Evidence, deeds, lines, with_people
 from orchestrator.chaos.faults import HANG_SECONDS
 from orchestrator.chaos.fleet import CREW, Application, Worker, free_port, policy, toml
 from orchestrator.chaos.judge import judge
 from orchestrator.chaos.nemesis import Nemesis
-from orchestrator.chaos.plan import Told, make_plan
+from orchestrator.chaos.plan import SOURCE, Told, make_plan
 from orchestrator.chaos.quiet import Quiet
 from orchestrator.chaos.report import Outcome
 from orchestrator.errors import UserError
@@ -233,7 +233,7 @@ class _Run:
         logs["audit log"] = (folder / "audit" / "entries.jsonl").read_bytes()
         return Evidence(
             told=told,
-            entries=lines(folder / "audit" / "entries.jsonl"),
+            entries=with_people(lines(folder / "audit" / "entries.jsonl"), told, SOURCE),
             deeds={app: deeds(folder / f"{app}.deeds.jsonl") for app in self._departments},
             journals={app: lines(folder / f"{app}.journal.jsonl") for app in self._departments},
             departments=self._departments,

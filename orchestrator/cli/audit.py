@@ -4,11 +4,12 @@ import csv
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -18,6 +19,7 @@ import typer
 from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AppName, AsJson, ConfigPath, load
 from orchestrator.cli.output import note, print_json, print_line, to_json
+from orchestrator.cli.people import Found, People
 from orchestrator.errors import UserError
 from schemas.audit import AuditKind
 from schemas.envelope import instant
@@ -25,15 +27,13 @@ from schemas.envelope import instant
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 Read = Callable[[int], Iterator[tuple[int, bytes]]]
-Found = tuple[int, bytes, dict[str, Any]]
-"""An entry: its position, the record as it was written, and what it says."""
-
 FOLLOW_SECONDS = 0.5
 CSV_COLUMNS = (
     "position",
     "at",
     "kind",
     "actor",
+    "subject",
     "person_id",
     "app",
     "revision",
@@ -41,13 +41,20 @@ CSV_COLUMNS = (
     "correlation_id",
     "policy",
     "details",
+    "values",
     "writer",
     "epoch",
     "sequence",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-Person = Annotated[str | None, typer.Option("--person", "-p", help="Only this person.", metavar="ID")]
+Person = Annotated[
+    str | None,
+    typer.Option("--person", "-p", help="Only this person, by worker id or by the log's subject.", metavar="ID"),
+]
+Values = Annotated[
+    bool, typer.Option("--values", help="With the personal values, opened with the keys in the database.")
+]
 Kind = Annotated[
     AuditKind | None,
     typer.Option("--kind", "-k", help="Only entries of this kind, such as command_parked.", metavar="KIND"),
@@ -65,7 +72,7 @@ class Format(StrEnum):
 class Filter:
     """Which entries are wanted; None wants them all. `since` is included, `until` is not."""
 
-    person: str | None = None
+    subject: str | None = None
     app: str | None = None
     kind: AuditKind | None = None
     since: datetime | None = None
@@ -73,7 +80,7 @@ class Filter:
 
     def wants(self, entry: dict[str, Any]) -> bool:
         """Whether an entry is one of them."""
-        if self.person is not None and entry.get("person_id") != self.person:
+        if self.subject is not None and entry.get("subject") != self.subject:
             return False
         if self.app is not None and entry.get("app") != self.app:
             return False
@@ -100,27 +107,31 @@ def tail(
     person: Person = None,
     application: AppName = None,
     kind: Kind = None,
+    values: Values = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """The latest entries, oldest first; with `--follow` also those to come.
 
-    `--json` prints one array, together with `--follow` one object per line.
+    People are shown by their worker ids while the database answers. The log itself holds subjects, which are all that
+    is left of somebody who was erased. `--json` prints one array, together with `--follow` one object per line.
 
     Example: `jml audit tail --follow --kind command_parked`
     """
-    read = services.audit_entries(load(config))
-    wanted = Filter(person, application, kind)
+    loaded = load(config)
+    people, read = People(loaded), services.audit_entries(loaded)
+    wanted = Filter(people.subject(person) if person else None, application, kind)
     latest, end = _latest(read, wanted, limit)
+    told = partial(people.told, values=values)
     if follow:
         show = _print_record if as_json else _print_entry
-        for found in latest:
+        for found in told(latest):
             show(found)
-        _follow(read, wanted, end, show)
+        _follow(read, wanted, end, told, show)
     elif as_json:
-        print_json([{"position": position, **entry} for position, _, entry in latest])
+        print_json([{"position": position, **entry} for position, _, entry in told(latest)])
     else:
-        for found in latest:
+        for found in told(latest):
             _print_entry(found)
         if not latest:
             note("no entry matches")
@@ -139,18 +150,29 @@ def export(
     kind: Kind = None,
     since: Annotated[str | None, typer.Option(help="From this day (UTC) or instant on.", metavar="TIME")] = None,
     until: Annotated[str | None, typer.Option(help="Before this day (UTC) or instant.", metavar="TIME")] = None,
+    values: Values = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """The entries as JSON lines, byte for byte as they were recorded, or as CSV for a spreadsheet.
 
-    In CSV a cell that a spreadsheet would take for a formula begins with an apostrophe.
+    In the table people have their worker ids beside the subjects; in lines that needs `--values`, and they are not the
+    recorded bytes then. In CSV a cell that a spreadsheet would take for a formula begins with an apostrophe.
 
     Example: `jml audit export --person 4711 --since 2026-01-01 --format csv --output 4711.csv`
     """
-    wanted = Filter(person, application, kind, _time("--since", since), _time("--until", until))
-    entries = (found for found in _entries(services.audit_entries(load(config)), 0) if wanted.wants(found[2]))
+    loaded = load(config)
+    people = People(loaded)
+    subject = people.subject(person) if person else None
+    wanted = Filter(subject, application, kind, _time("--since", since), _time("--until", until))
+    entries = (found for found in _entries(services.audit_entries(loaded), 0) if wanted.wants(found[2]))
     with _output(output) as target:
-        count = _write_csv(target, entries) if format_ is Format.CSV else _write_lines(target, entries)
+        if format_ is Format.CSV:
+            count = _write_csv(target, people.told(entries, values=values))
+        elif values:
+            told = people.told(entries, values=True)
+            count = _write_lines(target, ((position, to_json(entry).encode(), entry) for position, _, entry in told))
+        else:
+            count = _write_lines(target, entries)
     note(f"{count} entries exported" + (f" to {output}" if output else ""))
 
 
@@ -175,12 +197,18 @@ def _latest(read: Read, wanted: Filter, limit: int) -> tuple[list[Found], int]:
     return list(latest), end
 
 
-def _follow(read: Read, wanted: Filter, start: int, show: Callable[[Found], None]) -> None:
+def _follow(
+    read: Read,
+    wanted: Filter,
+    start: int,
+    told: Callable[[Iterable[Found]], Iterator[Found]],
+    show: Callable[[Found], None],
+) -> None:
     while True:
-        for found in _entries(read, start):
-            start = found[0] + 1
-            if wanted.wants(found[2]):
-                show(found)
+        new = list(_entries(read, start))
+        start = new[-1][0] + 1 if new else start
+        for found in told(found for found in new if wanted.wants(found[2])):
+            show(found)
         sys.stdout.flush()
         time.sleep(FOLLOW_SECONDS)
 
@@ -192,9 +220,10 @@ def _print_record(found: Found) -> None:
 
 def _print_entry(found: Found) -> None:
     position, _, entry = found
-    about = " ".join(str(entry[name]) for name in ("person_id", "app") if entry.get(name))
+    person = entry.get("person_id") or entry.get("subject")
+    about = " ".join(str(one) for one in (person, entry.get("app")) if one)
     revision = f" r{entry['revision']}" if entry.get("revision") is not None else ""
-    details = f" {to_json(entry['details'])}" if entry.get("details") else ""
+    details = "".join(f" {to_json(entry[name])}" for name in ("details", "values") if entry.get(name))
     kind, actor = entry.get("kind", "?"), entry.get("actor", "?")
     print_line(f"{position:>8} {entry['at']} {kind:<20} {about}{revision} by {actor}{details}")
 
@@ -226,7 +255,8 @@ def _write_csv(target: IO[bytes], entries: Iterator[Found]) -> int:
     writer.writerow(CSV_COLUMNS)
     count = 0
     for position, _, entry in entries:
-        cells = {**entry, "position": position, "details": to_json(entry["details"]) if entry.get("details") else ""}
+        documents = {name: to_json(entry[name]) for name in ("details", "values") if entry.get(name)}
+        cells = {**entry, "details": "", "position": position, **documents}
         writer.writerow([_cell(cells.get(name)) for name in CSV_COLUMNS])
         count += 1
     return count

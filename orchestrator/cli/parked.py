@@ -12,6 +12,7 @@ from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AppName, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table
 from orchestrator.config import Config
+from orchestrator.domain.sealing import Subject, known_as
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter, Entry, entry
 from orchestrator.ports import OperatorStore, ParkedAccount
@@ -123,7 +124,8 @@ async def retry_parked(
     for app_name, person_ids in _batches(chosen):
         async with store.retry() as transaction:
             taken = await transaction.take(app_name, person_ids)
-            entries = [_entry(one, operator, reason, now) for one in taken]
+            subjects = await transaction.subjects([one.person_id for one in taken])
+            entries = [_entry(one, known_as(subjects, one.person_id), operator, reason, now) for one in taken]
             if taken:
                 await transaction.retried(app_name, [one.person_id for one in taken], writer.stamp(entries), now=now)
         writer.saved(len(entries))
@@ -139,7 +141,7 @@ def _batches(chosen: Sequence[ParkedAccount]) -> Iterator[tuple[str, list[str]]]
             yield app_name, ids[start : start + BATCH]
 
 
-def _entry(one: ParkedAccount, operator: str, reason: str, now: datetime) -> Entry:
+def _entry(one: ParkedAccount, subject: Subject, operator: str, reason: str, now: datetime) -> Entry:
     details = {"action": "retry_parked", "error_code": one.error_code, "attempts": one.attempts}
     if reason:
         details["reason"] = reason
@@ -147,7 +149,7 @@ def _entry(one: ParkedAccount, operator: str, reason: str, now: datetime) -> Ent
         AuditKind.OPERATOR_ACTED,
         at=now,
         actor=f"operator:{operator}",
-        person_id=one.person_id,
+        subject=subject,
         app=one.app,
         revision=one.revision,
         event_id=one.event_id,

@@ -9,11 +9,13 @@ import typer
 
 from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
-from orchestrator.cli.output import moment, print_json, print_line, print_table, to_json
+from orchestrator.cli.output import moment, note, print_json, print_line, print_table, to_json
 from orchestrator.config import Config
 from orchestrator.domain.history import History
 from orchestrator.domain.lifecycle import spans, standing
 from orchestrator.errors import UserError
+from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.erase import Erased, EraseFlow
 from orchestrator.ports import AccountView, PersonView
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -36,7 +38,8 @@ def show(
     """Standing, engagements, attributes with since when, accounts, open timers, and the timeline.
 
     An account whose applied revision is its desired one is done. The timeline is what the audit log says, in its
-    order; entries that the auditor has not written yet are missing at the end.
+    order, with the personal values that are sealed there; entries that the auditor has not written yet are missing at
+    the end.
 
     Example: `jml person show 4711 --json | jq '.accounts[] | {app, status, error}'`
     """
@@ -51,6 +54,59 @@ def show(
         _print(shown)
 
 
+@app.command()
+def erase(
+    person_id: Annotated[str, typer.Argument(metavar="ID", help="The worker id, as HR states it.")],
+    reason: Annotated[
+        str,
+        typer.Option(help="Why, for the audit log, where it stays readable. No personal data, please.", metavar="TEXT"),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: there is no way back.")] = False,
+    leave_accounts: Annotated[
+        bool, typer.Option("--leave-accounts", help="Even though deactivated accounts stay in applications.")
+    ] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person who has left: the data in the database, and the key of what the audit log says.
+
+    The log keeps every entry and its proofs, and names a subject that nobody can link to the person any more. It is
+    refused, with every reason at once, while the person has access, while an account is not known to be closed, and
+    before `[privacy] retention_days_after_end`. What topics, backups and applications still hold is in the guide,
+    privacy.md. To erase somebody twice is harmless.
+
+    Example: `jml person erase 4711 --reason "request 2026-118"`
+    """
+    loaded = load(config)
+    if not reason.strip():
+        raise UserError("--reason is empty: an auditor will ask why")
+    if not yes and not typer.confirm(f"Erase {person_id} for good?", err=True):
+        raise UserError("nothing was erased")
+    done = run_async(_erase(loaded, person_id, reason.strip(), leave_accounts))
+    if as_json:
+        print_json({"erased": done is not None, **(asdict(done) if done else {})})
+    elif done is None:
+        print_line(f"nothing is kept of {person_id}: erased before, or never there")
+    else:
+        print_line(f"{person_id} is erased; the audit log's entries are found by the subject {done.subject}")
+        for name in done.accounts_left:
+            note(f"the account in {name} stays as it is: deactivated, and nobody's")
+
+
+async def _erase(config: Config, person_id: str, reason: str, leave_accounts: bool) -> Erased | None:
+    now = services.now()
+    async with services.erasure_store(config) as store:
+        erase = EraseFlow(
+            store,
+            AuditWriter("operator", now),
+            retention=config.privacy.retention,
+            default_zone=config.time.default_zone,
+        )
+        return await erase(
+            person_id, operator=services.operator_name(), reason=reason, leave_accounts=leave_accounts, now=now
+        )
+
+
 async def _person(config: Config, person_id: str) -> PersonView | None:
     async with services.operator_store(config) as store:
         return await store.person(person_id)
@@ -63,6 +119,7 @@ def document(found: PersonView, default_zone: str, now: datetime) -> dict[str, A
     decision = found.person.decision
     return {
         "id": found.person.id,
+        "subject": found.subject,
         "standing": {"status": at_present.status, "since": at_present.since, "kind": at_present.kind},
         "decided": decision._asdict() if decision else None,
         "engagements": [
@@ -161,7 +218,7 @@ def _print(shown: Mapping[str, Any]) -> None:
                 one["kind"],
                 one["app"],
                 one["revision"],
-                to_json(one["details"]) if one["details"] else None,
+                " ".join(to_json(one[name]) for name in ("details", "values") if one[name]) or None,
             )
             for one in shown["timeline"]
         ],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import Config
 from orchestrator.errors import UserError
-from orchestrator.ports import OperatorStore, PlanStore, Publisher, TimedRecord
+from orchestrator.ports import ErasureStore, OperatorStore, PlanStore, Publisher, SubjectStore, TimedRecord
 
 if TYPE_CHECKING:
     from orchestrator.adapters.lag import PartitionLag
@@ -76,6 +76,26 @@ def events_since(config: Config, since: datetime) -> AsyncIterator[TimedRecord]:
     from schemas.topics import HR_EVENTS, IDP_EVENTS
 
     return read_since(real_broker(config), (HR_EVENTS, IDP_EVENTS), since)
+
+
+@asynccontextmanager
+async def subject_store(config: Config) -> AsyncIterator[SubjectStore]:
+    """Who the audit log speaks of. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.subjects import SqlSubjectStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlSubjectStore(opened)
+
+
+@asynccontextmanager
+async def erasure_store(config: Config) -> AsyncIterator[ErasureStore]:
+    """What erasure needs of the store. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.erasing import SqlErasureStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlErasureStore(opened)
 
 
 async def check_database(opened: "Database") -> None:

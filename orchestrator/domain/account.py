@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from orchestrator.domain.sealing import Subject
 from schemas.commands import CommandKind, DesiredState, Lane
 
 
@@ -17,6 +18,8 @@ class Account:
     """The desired state. `revision` rises by one with every change of it, so that revisions are dense.
 
     `since` is the effective instant of `state`; `event_id` and `correlation_id` name what caused the revision.
+    `issued_at` is when the revision was saved, `subject` the person in the audit log: both are known of an account that
+    was loaded, and say nothing about what it should be.
     """
 
     person_id: str
@@ -29,6 +32,8 @@ class Account:
     event_id: str
     correlation_id: str
     policy: str
+    issued_at: datetime | None = field(default=None, compare=False)
+    subject: Subject | None = field(default=None, compare=False, repr=False)
 
 
 class AccountStatus(StrEnum):

@@ -68,6 +68,9 @@ class Resolution(NamedTuple):
     problems: tuple[str, ...]
     superseded: bool
     """The change stated something, and newer statements leave nothing of it."""
+    attributes_before: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    """As the last decision found them, and as this one did; for the audit."""
     ignored: tuple[str, ...] = ()
     """Attributes that the source stated and does not own."""
 
@@ -126,6 +129,8 @@ def resolve(
         timers_cancelled=tuple(one for key, one in open_timers.items() if key not in wanted and one.due > at),
         problems=problems,
         superseded=_nothing_new(person, after) and not timer,
+        attributes_before=known,
+        attributes=found.attributes,
         ignored=ignored,
     )
 

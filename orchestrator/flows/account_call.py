@@ -25,6 +25,14 @@ class Remote:
     resource: Mapping[str, Any]
     groups: tuple[str, ...]
     calls: list[list[Any]] = field(default_factory=list)
+    """Method, path and status of each call, for the audit; the account's id is not in it."""
+    before: Mapping[str, Any] = field(default_factory=dict)
+    """The attributes as they were found, before anything was changed."""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    """Groups that the account was put into and taken out of."""
+    sent_at: datetime | None = None
+    """When the first change went out."""
     verified_at: datetime | None = None
 
     def gone(self) -> None:
@@ -49,6 +57,7 @@ class Call:
     progress: Progress
     remote: Remote
     recheck_at: datetime | None
+    now: Callable[[], datetime]
     unsure: bool
     """Whether nobody knows what the application holds, so that the intent has to outlive a failure."""
     doubted: bool = False
@@ -67,14 +76,16 @@ class Call:
 
     async def hold_the_lease(self) -> None:
         """Say anew what is intended when the lease has run out, as it does in a long line before a slow application.
+        A change goes out right after it.
 
         Raises Fenced when the account has a new owner by now.
         """
         if asyncio.get_running_loop().time() > self.lease_until and not await self.intend(self):
             raise Fenced
+        self.remote.sent_at = self.remote.sent_at or self.now()
 
     async def send(self, request: ScimRequest) -> ScimResponse:
-        """Send one call and remember method and status for the audit entry."""
+        """Send one call and remember method, path and status for the audit entry."""
         may_send = self.hold_the_lease if request.method != "GET" else None
         try:
             answer = await self.caller.call(
@@ -86,5 +97,11 @@ class Call:
         except Unavailable:
             self.doubted = self.doubted or request.method != "GET"
             raise
-        self.remote.calls.append([request.method, answer.status])
+        self.remote.calls.append([request.method, _impersonal(request.path), answer.status])
         return answer
+
+
+def _impersonal(path: str) -> str:
+    """A path without the account's id, which may be a name or an address."""
+    steps = path.split("/")
+    return "/".join((*steps[:2], "{account}", *steps[3:])) if steps[1:2] == ["Users"] and steps[2:] else path

@@ -158,7 +158,7 @@ class Steps:
             remote.id, add=add, remove=remove, urgent=call.urgent, may_send=call.hold_the_lease
         )
         call.unsure = call.forgot = False
-        remote.calls.append(["GROUPS", len(add), len(remove)])
+        remote.added, remote.removed = tuple(add), tuple(remove)
         remote.groups = wanted
 
     # --- what is there --------------------------------------------------------------------------------------------

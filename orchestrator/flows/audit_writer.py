@@ -3,6 +3,9 @@
 The sequence is part of the transaction: `stamp` counts on from the last saved entry, and only `saved` moves it.
 A transaction that failed leaves no gap, because its numbers are used again; one whose outcome is unknown ends the
 epoch, because its numbers may or may not be taken.
+
+What is personal never stands in an entry as it is: the person is a subject id, values are sealed under the subject's
+key, and identifiers that others made lose the worker id that they hold. See `domain.sealing`.
 """
 
 import os
@@ -14,6 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, sealed_bytes
 from schemas.audit import AuditEntry, AuditKind
 from schemas.envelope import Headers, Message, timestamp
 from schemas.topics import AUDIT_ENTRIES
@@ -22,29 +26,41 @@ _SPECVERSION: tuple[str, bytes] = ("ce_specversion", b"1.0")
 _TYPE: tuple[str, bytes] = ("ce_type", AuditEntry.TYPE.encode())
 _CONTENT: tuple[str, bytes] = ("content-type", b"application/json")
 
+MAX_SEALED_BYTES = 256 << 10
+"""More is left out of an entry, and its size said instead. An HR record may have a mebibyte, and so may a record of
+Kafka, entry and encoding included: what no broker takes would hold up everything behind it."""
+_OPERATORS = "jml/operator/"
+
 
 class Entry(NamedTuple):
-    """An audit entry before it has a number. `details` never hold values of personal attributes."""
+    """An audit entry before it has a number. `details` never hold values of personal attributes, `sealed` does.
+
+    Without a subject that has a key, `sealed` is left out.
+    """
 
     kind: AuditKind
     at: datetime
     actor: str
-    person_id: str | None = None
+    subject: Subject | None = None
     app: str | None = None
     revision: int | None = None
     event_id: str | None = None
     correlation_id: str | None = None
     policy: str | None = None
     details: Mapping[str, Any] | None = None
-
-
-_OPTIONAL = Entry._fields[3:9]
-"""person_id to policy: left out of the record where they are not known."""
+    sealed: Mapping[str, Any] | None = None
 
 
 def entry(kind: AuditKind, *, at: datetime, actor: str, **fields: Any) -> Entry:
     """An entry; see `schemas.audit.AuditEntry` for the fields."""
     return Entry(kind, at, actor, **fields)
+
+
+def actor_of(source: str) -> str:
+    """Who caused an event, by its source: the source itself, `scheduler`, or `operator:NAME`."""
+    if source == "jml/scheduler":
+        return "scheduler"
+    return f"operator:{source.removeprefix(_OPERATORS)}" if source.startswith(_OPERATORS) else source
 
 
 def instance_name(role: str) -> str:
@@ -90,9 +106,28 @@ class AuditWriter:
             "kind": one.kind.value,
             "actor": one.actor,
         }
-        body.update({name: value for name, value in zip(_OPTIONAL, one[3:9], strict=True) if value is not None})
+        person_id, name, key = None, SOMEBODY, None
+        if one.subject is not None:
+            person_id, name, key = one.subject.person_id, one.subject.id or SOMEBODY, one.subject.key
+            if one.subject.id:
+                body["subject"] = name
+        if one.app is not None:
+            body["app"] = one.app
+        if one.revision is not None:
+            body["revision"] = one.revision
+        if one.event_id is not None:
+            body["event_id"] = anonymous(one.event_id, person_id, name)
+        if one.correlation_id is not None:
+            body["correlation_id"] = anonymous(one.correlation_id, person_id, name)
+        if one.policy is not None:
+            body["policy"] = one.policy
         if one.details:
             body["details"] = one.details
+        if one.sealed and key is not None:
+            values = orjson.dumps(one.sealed)
+            if len(values) > MAX_SEALED_BYTES:
+                values = orjson.dumps({"left_out_bytes": len(values)})
+            body["sealed"] = sealed_bytes(key, entry_id, values)
         headers: Headers = (
             _CONTENT,
             _SPECVERSION,
@@ -101,4 +136,4 @@ class AuditWriter:
             _TYPE,
             ("ce_time", at.encode()),
         )
-        return Message(AUDIT_ENTRIES, (one.person_id or "").encode(), orjson.dumps(body), headers)
+        return Message(AUDIT_ENTRIES, one.subject.id.encode() if one.subject else b"", orjson.dumps(body), headers)

@@ -15,6 +15,7 @@ import structlog
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.retry import Backoff
+from orchestrator.domain.sealing import Subject, differing
 from orchestrator.errors import (
     Ambiguous,
     Permanent,
@@ -25,7 +26,7 @@ from orchestrator.errors import (
 )
 from orchestrator.flows.account_call import Call, Fenced, Remote
 from orchestrator.flows.account_steps import OPEN_INTENT, Steps
-from orchestrator.flows.audit_writer import Entry
+from orchestrator.flows.audit_writer import Entry, actor_of
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.group_commit import Loader, Saver
 from orchestrator.flows.membership import Membership
@@ -96,18 +97,21 @@ class Converge:
 
     async def _run(self, account: Account, progress: Progress, *, read_back: bool) -> bool:
         """One attempt. False when somebody else saved the account meanwhile, so that nothing is known any more."""
-        remote = Remote(progress.remote_id, progress.active, progress.resource, progress.groups)
+        remote = Remote(
+            progress.remote_id, progress.active, progress.resource, progress.groups, before=progress.resource
+        )
         if not read_back and _holds(account, remote):
             return await self._applied(account, progress, remote, recheck_at=None)
         recheck_at = _recheck_at(progress.intent, self._clock.now())
-        call = Call(self.intend, self._caller, account, progress, remote, recheck_at, unsure=read_back)
-        entry = self._entry(AuditKind.CALL_INTENDED, account, {"read_back": read_back} if read_back else None)
+        call = Call(self.intend, self._caller, account, progress, remote, recheck_at, self._clock.now, unsure=read_back)
+        intended = {"state": account.state, "read_back": read_back}
+        entry = self._entry(AuditKind.CALL_INTENDED, account, intended)
         if not await self.intend(call, entry):
             return False
         try:
             if read_back:
                 await self._steps.read_back(call)
-                call.unsure = False
+                call.unsure, remote.before = False, remote.resource
             await self._steps.make_it_so(call)
         except Fenced:
             return False
@@ -158,18 +162,17 @@ class Converge:
             self._entry(AuditKind.COMMAND_SUPERSEDED, account, {"by": account.revision}, revision=revision)
             for revision in skipped
         ]
-        details: dict[str, Any] = {"state": account.state, "calls": remote.calls}
+        details = _told(account, remote)
         if progress.attempts:
             details["attempts"] = progress.attempts + 1
         if remote.verified_at is not None:
-            details["verified_at"] = timestamp(remote.verified_at)
             DEPROVISION_SECONDS.labels(self._app).observe((remote.verified_at - account.since).total_seconds())
         groups = () if remote.id is None else remote.groups
         if recheck_at is not None:
             groups = _either(remote.groups, maybe)
         again = account.revision <= progress.applied_revision
         kind = AuditKind.ACCOUNT_VERIFIED if again else AuditKind.COMMAND_APPLIED
-        entries.append(self._entry(kind, account, details))
+        entries.append(self._entry(kind, account, details, sealed=_sealed(remote, progress.remote_id)))
         done = replace(
             progress,
             remote_id=remote.id,
@@ -197,19 +200,27 @@ class Converge:
             "code": error.code,
             "attempts": attempts,
             "next_attempt": timestamp(next_attempt),
-            "calls": call.remote.calls,
+            **_told(account, call.remote),
         }
-        entry = self._entry(AuditKind.COMMAND_RETRIED, account, details)
+        sealed = _sealed(call.remote, call.progress.remote_id)
+        entry = self._entry(AuditKind.COMMAND_RETRIED, account, details, sealed=sealed)
         log.info(
             "command_retried", app=self._app, code=error.code, attempt=attempts, correlation_id=account.correlation_id
         )
         return await self._save(account, retrying, next_attempt, entry)
 
     async def _park(self, call: Call, error: ScimError) -> bool:
-        account, calls = call.account, call.remote.calls
+        account, attempts = call.account, call.progress.attempts + 1
         parked = _failed(call, error, AccountStatus.PARKED, self._clock.now())
-        details = {"code": error.code, "reason": str(error), "leaver": account.state != "active", "calls": calls}
-        entry = self._entry(AuditKind.COMMAND_PARKED, account, details)
+        details = {
+            "code": error.code,
+            "reason": str(error),
+            "leaver": account.state != "active",
+            "attempts": attempts,
+            **_told(account, call.remote),
+        }
+        sealed = _sealed(call.remote, call.progress.remote_id)
+        entry = self._entry(AuditKind.COMMAND_PARKED, account, details, sealed=sealed)
         level = log.warning
         if account.state != "active":
             level = log.error
@@ -226,20 +237,53 @@ class Converge:
         return saved
 
     def _entry(
-        self, kind: AuditKind, account: Account, details: Mapping[str, Any] | None, revision: int | None = None
+        self,
+        kind: AuditKind,
+        account: Account,
+        details: Mapping[str, Any] | None,
+        revision: int | None = None,
+        sealed: Mapping[str, Any] | None = None,
     ) -> Entry:
         return Entry(
             kind,
             self._clock.now(),
-            "connector",
-            person_id=account.person_id,
+            actor_of(account.event_id.partition("#")[0]),
+            account.subject or Subject("", account.person_id),
             app=self._app,
             revision=account.revision if revision is None else revision,
             event_id=account.event_id,
             correlation_id=account.correlation_id,
             policy=account.policy,
             details=details,
+            sealed=sealed,
         )
+
+
+def _told(account: Account, remote: Remote) -> dict[str, Any]:
+    """What an outcome tells of one run, whatever came of it: the calls, the groups, and the times that matter.
+
+    `effective_at` is when the state began to hold for the person, `received_at` when the command was issued.
+    """
+    details: dict[str, Any] = {
+        "state": account.state,
+        "calls": remote.calls,
+        "effective_at": timestamp(account.since),
+    }
+    times = {"received_at": account.issued_at, "sent_at": remote.sent_at, "verified_at": remote.verified_at}
+    details.update({name: timestamp(at) for name, at in times.items() if at is not None})
+    if remote.added:
+        details["groups_added"] = remote.added
+    if remote.removed:
+        details["groups_removed"] = remote.removed
+    return details
+
+
+def _sealed(remote: Remote, known_id: str | None) -> dict[str, Any]:
+    """The account's id in the application, which may be a name or an address, and what was changed of it."""
+    values: dict[str, Any] = differing(remote.before, remote.resource)
+    if account_id := remote.id or known_id:
+        values["account"] = account_id
+    return values
 
 
 def _is_settled(account: Account, progress: Progress) -> bool:

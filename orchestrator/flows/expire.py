@@ -5,6 +5,7 @@ import asyncio
 import orjson
 import structlog
 
+from orchestrator.domain.sealing import known_as
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.outbox import OutboxPublisher
@@ -50,6 +51,7 @@ class ExpireFlow:
                 timers = await transaction.take_due(now=now, limit=SWEEP_LIMIT)
                 if not timers:
                     return 0
+                subjects = await transaction.subjects(sorted({timer.person_id for timer in timers}))
                 messages = [timer_event(timer) for timer in timers]
                 messages += self._writer.stamp(
                     [
@@ -57,7 +59,7 @@ class ExpireFlow:
                             AuditKind.TIMER_FIRED,
                             at,
                             "scheduler",
-                            person_id=timer.person_id,
+                            known_as(subjects, timer.person_id),
                             event_id=timer.event_id,
                             details={"timer": timer.kind, "due": timestamp(timer.due), "rule": timer.rule},
                         )

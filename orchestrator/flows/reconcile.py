@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from orchestrator.domain.account import AccountStatus
 from orchestrator.domain.reconciliation import Finding, FindingKind, candidates, compare, handles, orphan, unseen
+from orchestrator.domain.sealing import Subject
 from orchestrator.flows.account_steps import RECHECK
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.ports import PlanStore, ProgressUpdate, ReconcileStore
@@ -115,7 +116,7 @@ async def look_again(
                     AuditKind.RECONCILED,
                     now,
                     actor,
-                    person_id=account.person_id,
+                    account.subject or Subject("", account.person_id),
                     app=app,
                     revision=account.revision,
                     event_id=account.event_id,

@@ -18,9 +18,11 @@ from orchestrator.domain.person import Person
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.resolve import MAX_SKEW, Cause, Raised, Resolution, manager_cycle, resolve
 from orchestrator.domain.retry import Backoff
+from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, known_as, new_subject
 from orchestrator.errors import Poison, StoreUnavailable
-from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.audit_writer import AuditWriter, Entry, actor_of
 from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.flows.resolve_entries import About, decided, duplicated, of_nobody
 from orchestrator.metrics import EVENTS
 from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, ResolveStore, ResolveTransaction, Timer
 from schemas.audit import AuditKind
@@ -107,6 +109,8 @@ class _Batch:
     touched: dict[tuple[str, str], Account] = field(default_factory=dict)
     open_timers: set[tuple[str, str, datetime]] = field(default_factory=set)
     managers: set[str] = field(default_factory=set)
+    duplicates: list[Incoming] = field(default_factory=list)
+    subjects: dict[str, Subject] = field(default_factory=dict)
 
 
 class ResolveFlow:
@@ -161,8 +165,12 @@ class ResolveFlow:
             fresh = await self._fresh(batch, transaction, incoming)
             addressed = await self._correlate(batch, transaction, fresh)
             await self._load(batch, transaction, sorted({person_id for person_id, _ in addressed}))
+            await self._name(batch, transaction, addressed)
             for person_id, one in addressed:
-                self._decide(batch, person_id, one)
+                if isinstance(one.change, TimerFired) and person_id not in batch.persons:
+                    batch.entries.append(of_nobody(batch.at, one.envelope, person_id))
+                else:
+                    self._decide(batch, person_id, one)
             await self._note_manager_cycles(batch, transaction)
             messages = self._collect(batch)
             segment = await transaction.save(batch.changes, now=batch.at)
@@ -183,7 +191,7 @@ class ResolveFlow:
         for one in incoming:
             key = one.envelope.key
             if key in seen:
-                batch.entries.append(_entry(AuditKind.EVENT_DUPLICATED, batch.at, one, one.person_id))
+                batch.duplicates.append(one)
             else:
                 seen.add(key)
                 fresh.append(one)
@@ -226,6 +234,24 @@ class ResolveFlow:
             batch.timers[person_id] = {(t.kind, t.due): Boundary(t.kind, t.due, t.event_id) for t in rows}
             batch.open_timers.update((person_id, t.kind, t.due) for t in rows)
 
+    async def _name(
+        self, batch: _Batch, transaction: ResolveTransaction, addressed: Sequence[tuple[str, Incoming]]
+    ) -> None:
+        """How the log calls everybody. Whoever is new gets a subject here, but not by a duplicate, nor by a timer: what
+        those are about was erased with the person."""
+        people = {person_id for person_id, _ in addressed}
+        repeated = {one.person_id for one in batch.duplicates if one.person_id is not None}
+        if people or repeated:
+            batch.subjects.update(await transaction.subjects(sorted(people | repeated)))
+        known = {person_id for person_id, one in addressed if not isinstance(one.change, TimerFired)}
+        if missing := sorted((known | (people & batch.persons.keys())) - batch.subjects.keys()):
+            added = await transaction.add_subjects([new_subject(one) for one in missing], now=batch.at)
+            batch.subjects.update(added)
+        batch.entries += [
+            duplicated(batch.at, one.envelope, known_as(batch.subjects, one.person_id) if one.person_id else None)
+            for one in batch.duplicates
+        ]
+
     def _decide(self, batch: _Batch, person_id: str, one: Incoming) -> None:
         person = batch.persons.get(person_id) or Person(person_id)
         accounts = batch.accounts.setdefault(person_id, {})
@@ -252,49 +278,10 @@ class ResolveFlow:
     def _record(
         self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str
     ) -> None:
-        details: dict[str, Any] = {
-            "outcome": outcome,
-            "transition": resolution.transition.value,
-            "status": resolution.status.value,
-        }
-        if resolution.changed:
-            details["changed"] = resolution.changed
-        if resolution.ignored:
-            details["ignored"] = resolution.ignored
         if resolution.problems:
-            details["problems"] = resolution.problems
             log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
-        received = {"type": one.envelope.type, "stated_at": timestamp(cause.stated)}
-        policy = self._policy.digest
-
-        def add(
-            kind: AuditKind, details: dict[str, Any], account: Account | None = None, policy: str | None = None
-        ) -> None:
-            app, revision = (account.app, account.revision) if account else (None, None)
-            batch.entries.append(
-                Entry(
-                    kind,
-                    batch.at,
-                    one.envelope.source,
-                    person_id,
-                    app,
-                    revision,
-                    cause.event_id,
-                    cause.correlation_id,
-                    policy,
-                    details,
-                )
-            )
-
-        add(AuditKind.EVENT_RECEIVED, received)
-        add(AuditKind.PERSON_RESOLVED, details, None, policy)
-        for raised in resolution.raised:
-            issued = {"command": raised.kind, "effective_at": timestamp(raised.effective_at)}
-            add(AuditKind.COMMAND_ISSUED, issued, raised.account, policy)
-        for boundary in resolution.timers_set:
-            add(AuditKind.TIMER_SET, {"timer": boundary.kind, "due": timestamp(boundary.due)})
-        for boundary in resolution.timers_cancelled:
-            add(AuditKind.TIMER_CANCELLED, {"timer": boundary.kind, "due": timestamp(boundary.due)})
+        about = About(batch.at, one.envelope, one.change, batch.subjects[person_id], cause, self._policy.digest)
+        batch.entries += decided(about, resolution, batch.accounts[person_id], outcome)
 
     async def _note_manager_cycles(self, batch: _Batch, transaction: ResolveTransaction) -> None:
         """A cycle of managers is HR's mistake: it goes on the timelines of those in it and stops nothing."""
@@ -313,7 +300,7 @@ class ResolveFlow:
             if manager_cycle(person_id, managers):
                 details = {"problem": "manager_cycle", "reason": "the chain of managers comes back to this person"}
                 batch.entries.append(
-                    Entry(AuditKind.PERSON_RESOLVED, batch.at, "resolver", person_id=person_id, details=details)
+                    Entry(AuditKind.PERSON_RESOLVED, batch.at, "resolver", batch.subjects[person_id], details=details)
                 )
 
     def _quarantine(self, batch: _Batch, record: Record, error: Poison, one: Incoming | None) -> None:
@@ -338,8 +325,8 @@ class ResolveFlow:
             Entry(
                 AuditKind.EVENT_QUARANTINED,
                 batch.at,
-                one.envelope.source if one else "unknown",
-                event_id=event_id,
+                actor_of(one.envelope.source) if one else "unknown",
+                event_id=anonymous(event_id, one.envelope.subject or None, SOMEBODY) if one and event_id else None,
                 details={"code": error.code, "reason": str(error), "record": place},
             )
         )
@@ -376,18 +363,6 @@ def _came_too_early(change: Change, now: datetime) -> bool:
     """Whether a scheduler whose clock is far ahead fired a timer. It fires again when it is due, and must then not
     be taken for a duplicate."""
     return isinstance(change, TimerFired) and change.due > now + MAX_SKEW
-
-
-def _entry(kind: AuditKind, now: datetime, one: Incoming, person_id: str | None) -> Entry:
-    envelope = one.envelope
-    return Entry(
-        kind,
-        now,
-        envelope.source,
-        person_id=person_id,
-        event_id=envelope.key,
-        correlation_id=envelope.correlation_id or envelope.id,
-    )
 
 
 def command(raised: Raised, traceparent: str, now: datetime) -> Message:

@@ -43,7 +43,7 @@ class Backlog(World):
 
     def _story(self) -> list[Told]:
         joiners = [_joined(f"p{number}", _RUSH) for number in range(JOINERS)]
-        blocked = Told("leaver-1", LEAVER, "idp_disabled", START + timedelta(days=_RUSH + 0.02), {})
+        blocked = Told("leaver1", LEAVER, "idp_disabled", START + timedelta(days=_RUSH + 0.02), {})
         return [_joined(LEAVER, 0.1), *joiners, blocked]
 
     def _arrivals(self) -> Iterable[Arrival]:
@@ -56,4 +56,4 @@ class Backlog(World):
 def _joined(person: str, day: float) -> Told:
     attributes = {"title": f"{person} title", "department": "eng"}
     data = {"engagement_id": "e0", "start_date": FIRST_DAY, "contract_end": None, "attributes": attributes}
-    return Told(f"{person}-0", person, "joined", START + timedelta(days=day), data)
+    return Told(f"of{person}-0", person, "joined", START + timedelta(days=day), data)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.simulation.oracle import expected, titles
+from orchestrator.simulation.oracle import Told, expected, titles
 from orchestrator.simulation.scenario import START
 from orchestrator.simulation.world import World
 from orchestrator.testing.scim import Call, Span, State
@@ -59,12 +59,27 @@ class Evidence:
 
 def judge(world: World) -> list[str]:
     """Every violation of a run, the world's own findings first."""
-    entries = [orjson.loads(entry) for entry in world.plant.audit_log.entries]
+    entries = _with_people(world, [orjson.loads(entry) for entry in world.plant.audit_log.entries])
     evidence = Evidence(world, entries, {app: server.journal for app, server in world.plant.apps.items()})
     found = list(world.violations)
     for check in CHECKS:
         found += [f"{check.__name__}: {one}" for one in check(evidence)]
     return found
+
+
+def _with_people(world: World, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries with the person each is about: whoever the event was told of that the log's subject received."""
+    about = {f"{_source(one)}#{one.id}": one.person for one in world.told}
+    people = {
+        one["subject"]: about[one["event_id"]]
+        for one in entries
+        if one["kind"] == "event_received" and one["event_id"] in about
+    }
+    return [{**one, "person_id": people.get(one.get("subject"), one.get("subject"))} for one in entries]
+
+
+def _source(told: Told) -> str:
+    return "idp" if told.kind.startswith("idp") else "hr"
 
 
 def access_is_right(evidence: Evidence) -> Iterator[str]:
@@ -105,9 +120,8 @@ def events_end_once(evidence: Evidence) -> Iterator[str]:
         entry["event_id"] for entry in evidence.of("person_resolved", "event_quarantined") if "event_id" in entry
     )
     for one in evidence.world.told:
-        source = "idp" if one.kind.startswith("idp") else "hr"
-        if decided[f"{source}#{one.id}"] != 1:
-            yield f"{one.id} was decided {decided[f'{source}#{one.id}']} times"
+        if (times := decided[f"{_source(one)}#{one.id}"]) != 1:
+            yield f"{one.id} was decided {times} times"
     for event, times in decided.items():
         if times > 1 and event.startswith("jml/scheduler"):
             yield f"the timer {event} was decided {times} times"
@@ -150,7 +164,7 @@ def successes_are_real(evidence: Evidence) -> Iterator[str]:
         for entry in evidence.of("command_applied", "account_verified", "command_retried", "command_parked"):
             if entry["app"] == app:
                 calls = entry.get("details", {}).get("calls", [])
-                reported[entry["person_id"]] += sum(call[0] in _CHANGES and call[1] < 300 for call in calls)
+                reported[entry["person_id"]] += sum(call[0] in _CHANGES and call[-1] < 300 for call in calls)
         for person, count in reported.items():
             if count > seen[person]:
                 yield f"{count} successes in {app} were reported for {person}, the server saw {seen[person]}"

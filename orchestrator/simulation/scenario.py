@@ -66,7 +66,8 @@ class Life:
     def tell(self, day: float, kind: str, /, **data: Any) -> None:
         """One statement at an instant that no other statement of the person has."""
         stated = START + timedelta(days=day) + timedelta(microseconds=len(self.told))
-        self.told.append(Told(f"{self.person}-{len(self.told)}", self.person, kind, stated, data))
+        # Not the worker id by itself: the log would put its own name of the person in its place.
+        self.told.append(Told(f"of{self.person}-{len(self.told)}", self.person, kind, stated, data))
 
     def begin(self, day: float) -> None:
         """A first or further engagement; some begin in the future, some were told late."""

@@ -11,11 +11,12 @@ from orchestrator.adapters.sql.resolving import SAFETY_NET
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.person import Person
 from orchestrator.ports import ApplicationHealth, ParkedAccount, ProgressUpdate, Quarantined, ResolveChanges, Timer
+from orchestrator.testing.auditing import SUBJECT, MemoryAuditIndex, MemorySubjectStore, NamesPeople
 from orchestrator.testing.tables import Tables, Transaction, Weather
 from schemas.envelope import Message
 
 PERSON, ACCOUNT, INBOX, OUTBOX, TIMER = "person", "account", "inbox", "outbox", "timer"
-QUARANTINED, GROUP, HEALTH, AUDIT_INDEX = "quarantined", "entitlement_group", "application", "audit_index"
+QUARANTINED, GROUP, HEALTH = "quarantined", "entitlement_group", "application"
 
 _ENDS = ("contract_end", "termination", "leave_of_absence_start")
 
@@ -62,6 +63,7 @@ class MemoryStore:
         self.outbox = MemoryOutbox(self.tables)
         self.audit_index = MemoryAuditIndex(self.tables)
         self.parked = MemoryParkedAccounts(self.tables)
+        self.subjects = MemorySubjectStore(self.tables)
 
 
 async def _save_segment(
@@ -87,7 +89,7 @@ class MemoryResolveStore:
             yield MemoryResolveTransaction(transaction, self._tables)
 
 
-class MemoryResolveTransaction:
+class MemoryResolveTransaction(NamesPeople):
     """`ports.ResolveTransaction`."""
 
     def __init__(self, transaction: Transaction, tables: Tables) -> None:
@@ -170,6 +172,7 @@ class MemoryResolveTransaction:
     async def _save_account(self, account: Account, now: datetime) -> None:
         key = (account.person_id, account.app)
         account = replace(account, event_id=_text(account.event_id), correlation_id=_text(account.correlation_id))
+        account = replace(account, issued_at=now, subject=None)
         if key in self._known_accounts:
             await self._transaction.upsert(
                 ACCOUNT, key, lambda row: row and replace(row, account=account, attention_at=now + SAFETY_NET)
@@ -194,7 +197,8 @@ class MemoryConvergeStore:
         """These accounts, desired and known side; those without a row are absent."""
         rows = await self._tables.read(ACCOUNT)
         found = {one: rows[one, app] for one in person_ids if (one, app) in rows}
-        return {one: (row.account, row.progress) for one, row in found.items()}
+        subjects = self._tables.table(SUBJECT)
+        return {one: (replace(row.account, subject=subjects.get(one)), row.progress) for one, row in found.items()}
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["MemoryConvergeTransaction"]:
@@ -294,7 +298,7 @@ class MemoryTimerStore:
             yield MemoryTimerTransaction(transaction, self._tables)
 
 
-class MemoryTimerTransaction:
+class MemoryTimerTransaction(NamesPeople):
     """`ports.TimerTransaction`."""
 
     def __init__(self, transaction: Transaction, tables: Tables) -> None:
@@ -385,25 +389,6 @@ class MemoryOutbox:
         return [(number, list(rows[number].messages)) for number in old[:limit]]
 
 
-class MemoryAuditIndex:
-    """`ports.AuditIndex`."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
-    async def next_position(self) -> int:
-        """The position after the last one that is indexed."""
-        return max(await self._tables.read(AUDIT_INDEX), default=-1) + 1
-
-    async def add(self, entries: Sequence[tuple[int, bytes]]) -> None:
-        """Index entries by their positions; those that are there already stay as they are."""
-        if not entries:
-            return
-        async with self._tables.write() as transaction:
-            for position, record in entries:
-                await transaction.upsert(AUDIT_INDEX, position, _unless_there(record))
-
-
 class MemoryParkedAccounts:
     """The part of `ports.OperatorStore` that tries parked accounts again."""
 
@@ -427,7 +412,7 @@ class MemoryParkedAccounts:
             yield MemoryRetryTransaction(transaction, self._tables)
 
 
-class MemoryRetryTransaction:
+class MemoryRetryTransaction(NamesPeople):
     """`ports.RetryTransaction`."""
 
     def __init__(self, transaction: Transaction, tables: Tables) -> None:

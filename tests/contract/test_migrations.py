@@ -21,7 +21,7 @@ from orchestrator.errors import JmlError, StoreUnavailable, UserError
 
 PROCESSES = 6
 ALL = sorted(path.name[:4] for path in (module.REVISIONS / "versions").glob("[0-9]*.py"))
-"""Every revision, in order."""
+HEAD = ALL[-1]
 MIGRATE = """
 import asyncio, sys
 from orchestrator.adapters.sql.engine import Database
@@ -62,7 +62,7 @@ async def test_a_difference_would_show(database: Database) -> None:
 async def test_migrating_twice_is_harmless(database_url: str) -> None:
     database = Database(database_url)
     assert not await at_head(database)
-    with pytest.raises(UserError, match=rf"is empty, {ALL[-1]} is needed: run `jml db migrate`"):
+    with pytest.raises(UserError, match=rf"is empty, {HEAD} is needed: run `jml db migrate`"):
         await check_migrated(database)
     assert await migrate(database) == ALL
     assert await migrate(database) == []
@@ -92,8 +92,10 @@ async def test_a_failing_revision_leaves_nothing_behind(
 ) -> None:
     copy = tmp_path / "100% of the migrations"
     shutil.copytree(module.REVISIONS, copy)
-    one_more = f'revision = "9999"\ndown_revision = "{ALL[-1]}"\n\ndef upgrade():\n    raise RuntimeError("no power")\n'
-    (copy / "versions" / "9999_one_more.py").write_text(one_more)
+    failing = (
+        f'revision = "9998"\ndown_revision = "{HEAD}"\n\ndef upgrade() -> None:\n    raise RuntimeError("no power")\n'
+    )
+    (copy / "versions" / "9998_failing.py").write_text(failing)
     monkeypatch.setattr(module, "REVISIONS", copy)
     database = Database(database_url)
     with pytest.raises(RuntimeError, match="no power"):
@@ -122,7 +124,7 @@ async def audited(database: Database) -> Database:
 
 def _row(position: int = 1) -> dict[str, Any]:
     at = datetime(2026, 3, 1, tzinfo=UTC)
-    return {"position": position, "person_id": "p1", "app": None, "kind": "timer_set", "at": at, "entry": "{}"}
+    return {"position": position, "subject": "p1", "app": None, "kind": "timer_set", "at": at, "entry": "{}"}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore, SqlTimerStore
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.person import Decision, Person
+from orchestrator.domain.sealing import Subject, seal
 from orchestrator.ports import (
     ApplicationHealth,
     InboxRow,
@@ -28,6 +29,7 @@ from schemas.commands import DesiredState
 from schemas.envelope import Message
 
 NOW = datetime(2026, 3, 2, 8, 15, tzinfo=UTC)
+SUBJECT = Subject("a" * 32, "1", b"1" * 32)
 
 
 def person(person_id: str, status: str = "active") -> Person:
@@ -106,6 +108,8 @@ async def test_a_person_comes_with_accounts_timers_and_timeline_in_order(
         ),
     )
     await converged(database, "crm", [("1", parked())])
+    async with SqlResolveStore(database).transaction() as transaction:
+        await transaction.add_subjects([SUBJECT, Subject("b" * 32, "2", b"2" * 32)], now=NOW)
     await SqlAuditIndex(database).add([(2, entry("1", "command_parked")), (0, entry("1", "event_received"))])
     await SqlAuditIndex(database).add([(1, entry("2", "event_received"))])
 
@@ -120,6 +124,7 @@ async def test_a_person_comes_with_accounts_timers_and_timeline_in_order(
     assert view.timers == [timer]
     assert [(one.position, one.kind) for one in view.timeline] == [(0, "event_received"), (2, "command_parked")]
     assert (view.timeline[1].revision, view.timeline[1].details, view.timeline[1].at) == (3, {"code": "x"}, NOW)
+    assert (view.subject, view.timeline[1].values) == (SUBJECT.id, {"title": "Analyst"})
     assert await store.person("3") is None
 
 
@@ -133,10 +138,11 @@ def entry(person_id: str, kind: str) -> bytes:
             "at": NOW,
             "kind": kind,
             "actor": "hr",
-            "person_id": person_id,
+            "subject": {"1": SUBJECT.id, "2": "b" * 32}[person_id],
             "app": "crm",
             "revision": 3,
             "details": {"code": "x"},
+            "sealed": seal(SUBJECT.key or b"", "w/1/1", {"title": "Analyst"}),
         }
     )
 

@@ -25,6 +25,7 @@ from orchestrator.adapters.sql.sweeping import SqlAttentionStore
 from orchestrator.domain.account import Account, AccountStatus, Progress, command_kind, lane
 from orchestrator.domain.person import Decision, Person
 from orchestrator.domain.retry import Backoff
+from orchestrator.domain.sealing import new_subject
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.flows.relay import RelayFlow
@@ -33,6 +34,7 @@ from schemas.commands import DesiredState
 from schemas.envelope import Message
 from schemas.topics import AUDIT_ENTRIES, lane_topic
 from tests.integration.application import TOKEN
+from tests.subjects import told
 
 NOW = datetime(2026, 3, 2, 8, 15, tzinfo=UTC)
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
@@ -110,6 +112,8 @@ class Office:
         )
         async with SqlResolveStore(self.database).transaction() as transaction:
             await transaction.load(sorted(person_ids))
+            new = {*person_ids} - (await transaction.subjects(person_ids)).keys()
+            await transaction.add_subjects([new_subject(one) for one in new], now=NOW)
             await transaction.save(changes, now=NOW)
         return [
             Message(lane_topic(self.app, lane(command_kind(before[person_id], state))), person_id.encode(), b"{}")
@@ -217,7 +221,8 @@ class Connector:
     async def recorded(self, kind: str, **fields: Any) -> list[Mapping[str, Any]]:
         """Audit entries, once all are published."""
         await self._published()
-        return [one for one in self.audit if one["kind"] == kind and fields.items() <= one.items()]
+        entries = await told(self.office.database, self.audit)
+        return [one for one in entries if one["kind"] == kind and fields.items() <= one.items()]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Connector"]:

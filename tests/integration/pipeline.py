@@ -28,6 +28,7 @@ from orchestrator.ports import PersonView, Quarantined
 from orchestrator.roles import role
 from schemas.envelope import Envelope, Message
 from schemas.topics import HR_EVENTS, IDP_EVENTS, Topic, topics
+from tests.subjects import told
 
 NOW = datetime(2026, 3, 2, 8, 15, tzinfo=UTC)
 APP = "crm"
@@ -102,7 +103,7 @@ class Pipeline:
 
         async def look() -> Mapping[str, Any] | None:
             key = f"{source}#{event_id}"
-            done = [one for one in self.entries() if one.get("event_id") == key and one["kind"] in _ENDS]
+            done = [one for one in await self.told() if one.get("event_id") == key and one["kind"] in _ENDS]
             return done[0] if done else None
 
         found: Mapping[str, Any] = await eventually(look)
@@ -121,6 +122,10 @@ class Pipeline:
     def entries(self) -> list[dict[str, Any]]:
         """The audit log."""
         return [orjson.loads(entry) for _, entry in read_entries(self.audit_dir)]
+
+    async def told(self) -> list[dict[str, Any]]:
+        """The audit log with the people it speaks of."""
+        return await told(self.runtime.database, self.entries())
 
     async def records(self, topic: str, *, at_least: int) -> list[ConsumerRecord]:
         """What a topic holds, as a stranger reads it."""

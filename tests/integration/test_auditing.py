@@ -55,7 +55,7 @@ async def _told(line: Pipeline, round_: int) -> None:
     await line.send(*moves)
 
     async def complete() -> bool:
-        issued = {one["event_id"] for one in line.entries() if one["kind"] == "command_issued"}
+        issued = {one["event_id"] for one in await line.told() if one["kind"] == "command_issued"}
         return {f"hr/test#move-{one}" for one in people} <= issued
 
     await eventually(complete)

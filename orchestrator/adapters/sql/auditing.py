@@ -31,7 +31,7 @@ class SqlAuditIndex:
             rows.append(
                 {
                     "position": position,
-                    "person_id": entry.get("person_id"),
+                    "subject": entry.get("subject"),
                     "app": entry.get("app"),
                     "kind": entry["kind"],
                     "at": datetime.fromisoformat(entry["at"]),

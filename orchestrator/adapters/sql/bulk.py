@@ -17,13 +17,18 @@ from orchestrator.adapters.sql.tables import FreeText, Instant, clean
 Rows = Sequence[Mapping[str, Any]]
 
 
-def bulk_insert(database: Database, table: sa.Table, columns: Sequence[str]) -> "_Statement":
-    """Inserts rows that give a value for each of `columns`."""
-    whole = None
+def bulk_insert(
+    database: Database, table: sa.Table, columns: Sequence[str], *, unless_there: bool = False
+) -> "_Statement":
+    """Inserts rows that give a value for each of `columns`; with `unless_there` those whose keys are not there yet."""
+    whole, each = None, sa.insert(table)
+    if unless_there:
+        each = database.insert(table).on_conflict_do_nothing()
     if not database.is_sqlite:
         arrays = _unnest(table, columns, columns)
         whole = f"insert into {table.name} ({', '.join(columns)}) select * from {arrays}"  # noqa: S608 - our own names
-    return _Statement(sa.insert(table), whole, {name: table.c[name] for name in columns})
+        whole += " on conflict do nothing" if unless_there else ""
+    return _Statement(each, whole, {name: table.c[name] for name in columns})
 
 
 def bulk_update(database: Database, table: sa.Table, keys: Sequence[str], columns: Sequence[str]) -> "_Statement":
@@ -56,17 +61,16 @@ class _Statement:
         self._cleaned = {name for name, column in columns.items() if isinstance(column.type, FreeText)}
         self._columns = tuple(columns)
 
-    async def run(self, connection: AsyncConnection, rows: Rows) -> None:
-        """Execute for these rows; none is fine."""
+    async def run(self, connection: AsyncConnection, rows: Rows) -> int:
+        """Execute for these rows; none is fine. Returns how many rows it wrote."""
         if not rows:
-            return
+            return 0
         if self._whole is None:
-            await connection.execute(self._each, list(rows))
-            return
+            return int((await connection.execute(self._each, list(rows))).rowcount)
         values = {name: [row[name] for row in rows] for name in self._columns}
         for name in self._cleaned:
             values[name] = [clean(text) for text in values[name]]
-        await connection.execute(self._whole, values)
+        return int((await connection.execute(self._whole, values)).rowcount)
 
 
 def _unnest(table: sa.Table, columns: Sequence[str], names: Sequence[str]) -> str:
@@ -82,4 +86,6 @@ def _type(column: sa.Column[Any]) -> str:
         return "boolean"
     if isinstance(column.type, sa.Integer):
         return "integer"
+    if isinstance(column.type, sa.LargeBinary):
+        return "bytea"
     return "text"

@@ -11,8 +11,9 @@ from orchestrator.adapters.sql.bulk import bulk_update
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import observed, read_account, read_progress
-from orchestrator.adapters.sql.tables import account, application, entitlement_group
+from orchestrator.adapters.sql.tables import account, application, entitlement_group, subject
 from orchestrator.domain.account import Account, Progress
+from orchestrator.domain.sealing import Subject
 from orchestrator.ports import ApplicationHealth, ProgressUpdate
 from schemas.envelope import Message
 
@@ -39,7 +40,11 @@ class SqlConvergeStore:
         self._database = database
         among = database.among
         self.save = bulk_update(database, account, ("person_id", "app", "version"), _KNOWN)
-        self._load = sa.select(account).where(_OF_APP, among(account.c.person_id))
+        self._load = (
+            sa.select(account, subject.c.subject, subject.c.key)
+            .select_from(account.outerjoin(subject, subject.c.person_id == account.c.person_id))
+            .where(_OF_APP, among(account.c.person_id))
+        )
         self.lock = (
             sa.select(account.c.person_id, account.c.version, account.c.revision)
             .where(_OF_APP, among(account.c.person_id))
@@ -77,7 +82,9 @@ class SqlConvergeStore:
         """These accounts, desired and known side; those without a row are absent."""
         async with self._database.look() as connection:
             rows = await connection.execute(self._load, {"b_app": app, **self._database.values(person_ids)})
-            return {row["person_id"]: (read_account(row), read_progress(row)) for row in rows.mappings()}
+            return {
+                row["person_id"]: (read_account(row, subject_of(row)), read_progress(row)) for row in rows.mappings()
+            }
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["SqlConvergeTransaction"]:
@@ -125,6 +132,11 @@ class SqlConvergeStore:
         async with self._database.read() as connection:
             row = (await connection.execute(sa.select(application).where(application.c.app == app))).first()
             return ApplicationHealth(row.state, row.reason, row.since, row.not_before) if row else None
+
+
+def subject_of(row: sa.RowMapping) -> Subject | None:
+    """The person of an account as the log knows one; None before the first event."""
+    return None if row["subject"] is None else Subject(row["subject"], row["person_id"], row["key"])
 
 
 class SqlConvergeTransaction:

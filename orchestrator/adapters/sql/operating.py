@@ -16,7 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import read_account, read_person, read_progress
+from orchestrator.adapters.sql.subjects import SubjectRows
 from orchestrator.adapters.sql.tables import account, application, audit_index, outbox, person, quarantined, timer
+from orchestrator.domain.sealing import Subject, Unreadable, unseal
 from orchestrator.ports import (
     AccountView,
     ApplicationHealth,
@@ -62,6 +64,7 @@ class SqlOperatorStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.subjects = SubjectRows(database)
         of_app = account.c.app == sa.bindparam("b_app")
         self.lock_parked = (
             _SELECT_PARKED.where(of_app, database.among(account.c.person_id))
@@ -111,11 +114,13 @@ class SqlOperatorStore:
             record = (await connection.execute(select)).scalar_one_or_none()
             if record is None:
                 return None
+            known_as = (await self.subjects.of_people(connection, [person_id])).get(person_id)
             return PersonView(
                 person=read_person(person_id, record),
                 accounts=await _accounts(connection, person_id),
                 timers=await _timers(connection, person_id),
-                timeline=await _timeline(connection, person_id),
+                timeline=await _timeline(connection, known_as) if known_as else [],
+                subject=known_as.id if known_as else None,
             )
 
     async def parked(self, *, app: str | None = None, person_id: str | None = None) -> list[ParkedAccount]:
@@ -166,6 +171,10 @@ class SqlRetryTransaction:
         self._database = database
         self._statements = statements
 
+    async def subjects(self, person_ids: Sequence[str]) -> dict[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
+        return await self._statements.subjects.of_people(self._connection, person_ids)
+
     async def take(self, app: str, person_ids: Sequence[str]) -> list[ParkedAccount]:
         """Lock those of these accounts that are parked still, in id order."""
         values = {"b_app": app, **self._database.values(person_ids)}
@@ -197,12 +206,12 @@ async def _timers(connection: AsyncConnection, person_id: str) -> list[Timer]:
     return [Timer(row.person_id, row.kind, row.due, row.event_id, row.rule) for row in rows]
 
 
-async def _timeline(connection: AsyncConnection, person_id: str) -> list[TimelineEntry]:
-    select = sa.select(audit_index).where(audit_index.c.person_id == person_id).order_by(audit_index.c.position)
-    return [_timeline_entry(row) for row in (await connection.execute(select)).mappings()]
+async def _timeline(connection: AsyncConnection, known_as: Subject) -> list[TimelineEntry]:
+    select = sa.select(audit_index).where(audit_index.c.subject == known_as.id).order_by(audit_index.c.position)
+    return [_timeline_entry(row, known_as) for row in (await connection.execute(select)).mappings()]
 
 
-def _timeline_entry(row: RowMapping) -> TimelineEntry:
+def _timeline_entry(row: RowMapping, known_as: Subject) -> TimelineEntry:
     entry: Mapping[str, Any] = orjson.loads(row["entry"])
     return TimelineEntry(
         position=row["position"],
@@ -211,7 +220,18 @@ def _timeline_entry(row: RowMapping) -> TimelineEntry:
         app=row["app"],
         revision=entry.get("revision"),
         details=entry.get("details") or {},
+        values=_values(entry, known_as),
     )
+
+
+def _values(entry: Mapping[str, Any], known_as: Subject) -> Mapping[str, Any]:
+    """What is sealed in an entry. One that does not open is for `jml audit verify`, and stops nobody from reading."""
+    if known_as.key is None or not entry.get("sealed"):
+        return {}
+    try:
+        return unseal(known_as.key, entry["id"], entry["sealed"])
+    except Unreadable:
+        return {}
 
 
 def _parked(row: RowMapping) -> ParkedAccount:

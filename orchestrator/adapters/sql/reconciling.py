@@ -7,10 +7,10 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from orchestrator.adapters.sql.converging import SqlConvergeStore, SqlConvergeTransaction
+from orchestrator.adapters.sql.converging import SqlConvergeStore, SqlConvergeTransaction, subject_of
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.records import read_account, read_progress
-from orchestrator.adapters.sql.tables import account
+from orchestrator.adapters.sql.tables import account, subject
 from orchestrator.domain.account import Account, Progress
 from orchestrator.ports import ProgressUpdate
 from schemas.envelope import Message
@@ -38,8 +38,12 @@ class SqlReconcileStore:
             .limit(PAGE)
         )
         self.lock = (
-            sa.select(account).where(_OF_APP, among(account.c.person_id)).order_by(account.c.person_id)
-        ).with_for_update()
+            sa.select(account, subject.c.subject, subject.c.key)
+            .select_from(account.outerjoin(subject, subject.c.person_id == account.c.person_id))
+            .where(_OF_APP, among(account.c.person_id))
+            .order_by(account.c.person_id)
+            .with_for_update(of=account)
+        )
 
     async def by_remote_id(self, app: str, remote_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
         """The accounts that are on record under these ids of the application."""
@@ -95,7 +99,7 @@ class SqlLookTransaction:
         """Lock these accounts, in id order, and read them."""
         values = {"b_app": app, **self._database.values(sorted(person_ids))}
         rows = (await self._connection.execute(self._statements.lock, values)).mappings()
-        return {row["person_id"]: (read_account(row), read_progress(row)) for row in rows}
+        return {row["person_id"]: (read_account(row, subject_of(row)), read_progress(row)) for row in rows}
 
     async def save(
         self, app: str, updates: Sequence[ProgressUpdate], outbox: Sequence[Message], *, now: datetime

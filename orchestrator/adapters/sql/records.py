@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.history import History, Stated, Statement
 from orchestrator.domain.person import ContractStatement, Decision, End, Engagement, Person
+from orchestrator.domain.sealing import Subject
 from schemas.envelope import Message
 
 
@@ -93,8 +94,8 @@ def observed(progress: Progress) -> str:
     return orjson.dumps([progress.resource, progress.groups]).decode()
 
 
-def read_account(row: RowMapping) -> Account:
-    """The resolver's side of an account row."""
+def read_account(row: RowMapping, known_as: Subject | None = None) -> Account:
+    """The resolver's side of an account row; `known_as` is the person in the audit log."""
     resource, groups = orjson.loads(row["desired"])
     return Account(
         person_id=row["person_id"],
@@ -107,6 +108,8 @@ def read_account(row: RowMapping) -> Account:
         event_id=row["event_id"],
         correlation_id=row["correlation_id"],
         policy=row["policy"],
+        issued_at=row["issued_at"],
+        subject=known_as,
     )
 
 

@@ -12,9 +12,11 @@ from orchestrator.adapters.sql.bulk import bulk_insert, bulk_update
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import desired, person_record, read_account, read_person
+from orchestrator.adapters.sql.subjects import SubjectRows
 from orchestrator.adapters.sql.tables import account, inbox, person, quarantined, timer
 from orchestrator.domain.account import Account
 from orchestrator.domain.person import Person
+from orchestrator.domain.sealing import Subject
 from orchestrator.ports import ResolveChanges, Timer
 
 SAFETY_NET = timedelta(minutes=15)
@@ -23,7 +25,17 @@ SAFETY_NET = timedelta(minutes=15)
 LONGEST_KEY = 1000
 
 _STANDING = ("record", "status", "manager_id", "email", "updated_at")
-_DESIRED = ("revision", "state", "desired", "since", "event_id", "correlation_id", "policy", "attention_at")
+_DESIRED = (
+    "revision",
+    "state",
+    "desired",
+    "since",
+    "event_id",
+    "correlation_id",
+    "policy",
+    "issued_at",
+    "attention_at",
+)
 _DELETE_TIMER = sa.delete(timer).where(
     timer.c.person_id == sa.bindparam("b_person_id"),
     timer.c.kind == sa.bindparam("b_kind"),
@@ -72,6 +84,7 @@ class SqlResolveStore:
             .with_for_update()
         )
         self.values = database.values
+        self.subjects = SubjectRows(database)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["SqlResolveTransaction"]:
@@ -91,7 +104,7 @@ class SqlResolveTransaction:
 
     async def seen(self, keys: Sequence[str]) -> set[str]:
         """Which of these events are in the inbox already."""
-        stored = {_inbox_key(key): key for key in keys}
+        stored = {inbox_key(key): key for key in keys}
         rows = await self._connection.execute(self._statements.seen, self._statements.values(list(stored)))
         return {stored[key] for key in rows.scalars()}
 
@@ -126,12 +139,20 @@ class SqlResolveTransaction:
         rows = await self._connection.execute(self._statements.managers, self._statements.values(person_ids))
         return {row.id: row.manager_id for row in rows}
 
+    async def subjects(self, person_ids: Sequence[str]) -> dict[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
+        return await self._statements.subjects.of_people(self._connection, person_ids)
+
+    async def add_subjects(self, new: Sequence[Subject], *, now: datetime) -> dict[str, Subject]:
+        """Give these people their first subjects; returns those that count from now on, by person id."""
+        return await self._statements.subjects.add(self._connection, new, now)
+
     async def save(self, changes: ResolveChanges, *, now: datetime) -> int | None:
         """Write everything in bulk; returns the id of the outbox segment, if anything is to be published."""
         execute = self._connection.execute
         await self._statements.insert_inbox.run(
             self._connection,
-            [{"key": _inbox_key(row.key), "outcome": row.outcome, "received_at": now} for row in changes.inbox],
+            [{"key": inbox_key(row.key), "outcome": row.outcome, "received_at": now} for row in changes.inbox],
         )
         await self._save_persons(changes.persons, now)
         await self._save_accounts(changes.accounts, now)
@@ -182,6 +203,7 @@ class SqlResolveTransaction:
                 "event_id": one.event_id,
                 "correlation_id": one.correlation_id,
                 "policy": one.policy,
+                "issued_at": now,
                 "attention_at": now + SAFETY_NET,
             }
             if (one.person_id, one.app) in self._known_accounts:
@@ -195,7 +217,7 @@ class SqlResolveTransaction:
         await self._statements.update_accounts.run(self._connection, known)
 
 
-def _inbox_key(key: str) -> str:
+def inbox_key(key: str) -> str:
     """An event's key as it is indexed: PostgreSQL takes 2,704 bytes, an event's id may have any length."""
     whole = key.encode()
     return key if len(whole) <= LONGEST_KEY else hashlib.sha256(whole).hexdigest()

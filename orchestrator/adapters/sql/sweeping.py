@@ -10,8 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import read_account
+from orchestrator.adapters.sql.subjects import SubjectRows
 from orchestrator.adapters.sql.tables import account, timer
 from orchestrator.domain.account import Account
+from orchestrator.domain.sealing import Subject
 from orchestrator.ports import Timer
 from schemas.envelope import Message
 
@@ -52,6 +54,7 @@ class SqlTimerStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._subjects = SubjectRows(database)
 
     async def next_due(self) -> datetime | None:
         """The due instant of the next timer that has not fired."""
@@ -63,14 +66,19 @@ class SqlTimerStore:
     async def transaction(self) -> AsyncIterator["SqlTimerTransaction"]:
         """One sweep; see `ports.TimerStore`."""
         async with self._database.write() as connection:
-            yield SqlTimerTransaction(connection)
+            yield SqlTimerTransaction(connection, self._subjects)
 
 
 class SqlTimerTransaction:
     """`ports.TimerTransaction`."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, subjects: SubjectRows) -> None:
         self._connection = connection
+        self._subjects = subjects
+
+    async def subjects(self, person_ids: Sequence[str]) -> dict[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
+        return await self._subjects.of_people(self._connection, person_ids)
 
     async def take_due(self, *, now: datetime, limit: int) -> list[Timer]:
         """Up to `limit` timers that are due and have not fired, in order of due time, ends before starts."""

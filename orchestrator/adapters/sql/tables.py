@@ -85,6 +85,7 @@ account = sa.Table(
     sa.Column("event_id", FreeText, nullable=False),
     sa.Column("correlation_id", FreeText, nullable=False),
     sa.Column("policy", sa.String(16), nullable=False),
+    sa.Column("issued_at", Instant),
     # The connector's side: what is.
     sa.Column("version", sa.Integer, nullable=False, server_default="0"),
     sa.Column("applied_revision", sa.Integer, nullable=False, server_default="0"),
@@ -175,10 +176,22 @@ audit_index = sa.Table(
     "audit_index",
     metadata,
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("person_id", PersonId),
+    sa.Column("subject", sa.String(32)),
     sa.Column("app", sa.String(64)),
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("at", Instant, nullable=False),
     sa.Column("entry", sa.Text, nullable=False),
 )
-sa.Index("ix_audit_index_person", audit_index.c.person_id, audit_index.c.position)
+sa.Index("ix_audit_index_subject", audit_index.c.subject, audit_index.c.position)
+
+subject = sa.Table(
+    "subject",
+    metadata,
+    sa.Column("subject", sa.String(32), primary_key=True),
+    # The only link between a person and the audit log, and the key of what is sealed there. Null once erased.
+    sa.Column("person_id", PersonId),
+    sa.Column("key", sa.LargeBinary),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("erased_at", Instant),
+)
+sa.Index("ix_subject_person_id", subject.c.person_id, unique=True)

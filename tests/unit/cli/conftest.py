@@ -4,6 +4,7 @@ import asyncio
 import io
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import orjson
@@ -18,6 +19,7 @@ from orchestrator.cli import run
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.history import History, Stated, Statement
 from orchestrator.domain.person import Decision, Engagement, Person
+from orchestrator.domain.sealing import Subject, seal
 from orchestrator.ports import ApplicationHealth, ProgressUpdate, Quarantined, ResolveChanges, Timer
 from tests.unit.cli.console import NOBODY, NOW, Jml, Result
 
@@ -94,6 +96,7 @@ async def _populate(url: str) -> None:
     database = Database(url)
     async with SqlResolveStore(database).transaction() as transaction:
         await transaction.load([])
+        await transaction.add_subjects(list(SUBJECTS.values()), now=NOW)
         await transaction.save(_changes(), now=NOW)
     store = SqlConvergeStore(database)
     done = Progress(applied_revision=2, remote_id="r-4711", active=True, status=AccountStatus.APPLIED)
@@ -104,6 +107,12 @@ async def _populate(url: str) -> None:
     await store.save_health("wiki", ApplicationHealth("paused", "401 from the server", NOW))
     await SqlAuditIndex(database).add([(position, record) for position, record in enumerate(entries())])
     await database.close()
+
+
+SUBJECTS = {
+    person_id: Subject(letter * 32, person_id, letter.encode() * 32)
+    for letter, person_id in (("a", "4711"), ("b", "=4712"), ("c", "4712"), ("d", "4713"))
+}
 
 
 def _changes() -> ResolveChanges:
@@ -135,6 +144,7 @@ def _changes() -> ResolveChanges:
     )
 
 
+@cache
 def entries() -> list[bytes]:
     """Audit entries as the auditor would hold them."""
     told: tuple[tuple[str, str, str | None, dict[str, str]], ...] = (
@@ -153,10 +163,11 @@ def entries() -> list[bytes]:
                 "at": NOW + timedelta(days=number),
                 "kind": kind,
                 "actor": "hr/example",
-                "person_id": person_id,
+                "subject": SUBJECTS[person_id].id,
                 "app": app,
                 "revision": 1,
                 "details": details,
+                "sealed": seal(SUBJECTS[person_id].key or b"", f"w/1/{number}", {"title": "Analyst"}),
             }
         )
         for number, (kind, person_id, app, details) in enumerate(told, 1)
@@ -164,8 +175,8 @@ def entries() -> list[bytes]:
 
 
 @pytest.fixture
-def audit_log(configured: Path) -> Path:
-    """The audit log's folder, with four entries."""
+def audit_log(configured: Path, world: str) -> Path:
+    """The audit log's folder, with the four entries of the world."""
     log = configured.parent / "state" / "audit"
     log.mkdir(parents=True)
     (log / "entries.jsonl").write_bytes(b"".join(one + b"\n" for one in entries()))

@@ -28,7 +28,8 @@ def test_tail_shows_the_last_entries_oldest_first(jml: Jml) -> None:
         (("--app", "crm"), [1, 2, 3]),
         (("--kind", "command_parked"), [2]),
         (("--person", "4711", "--app", "crm", "--kind", "command_issued"), [1]),
-        (("--person", "nobody"), []),
+        (("--person", "a" * 32), [0, 1, 3]),
+        (("--person", "f" * 32), []),
     ],
 )
 def test_tail_filters(jml: Jml, options: tuple[str, ...], positions: list[int]) -> None:
@@ -54,9 +55,36 @@ def test_an_export_can_be_a_part_of_time_and_go_to_a_file(jml: Jml, folder: Path
 def test_a_table_has_a_row_per_entry_and_no_formulas(jml: Jml) -> None:
     rows = list(csv.DictReader(io.StringIO(jml("audit", "export", "--format", "csv").out)))
     assert [row["position"] for row in rows] == ["0", "1", "2", "3"]
-    assert rows[2]["person_id"] == "'=4712"
+    assert (rows[2]["person_id"], rows[2]["subject"]) == ("'=4712", "b" * 32)
+    assert rows[0]["values"] == ""
     assert orjson.loads(rows[1]["details"]) == {"kind": "create"}
     assert rows[0]["app"] == ""
+
+
+def test_people_have_their_worker_ids_as_long_as_the_database_knows_them(jml: Jml, world: str) -> None:
+    shown = jml("audit", "tail", "--json").json
+    assert [one["person_id"] for one in shown] == ["4711", "4711", "=4712", "4711"]
+    assert " 4711 " in jml("audit", "tail").out.splitlines()[0]
+    jml("audit", "tail", "--person", "nobody").refused("nobody has the worker id 'nobody'", "jml person erase")
+
+
+def test_values_are_opened_on_demand(jml: Jml) -> None:
+    assert [one["values"] for one in jml("audit", "tail", "--values", "--json").json] == [{"title": "Analyst"}] * 4
+    assert '{"title":"Analyst"}' in jml("audit", "tail", "--values").out
+    rows = list(csv.DictReader(io.StringIO(jml("audit", "export", "--format", "csv", "--values").out)))
+    assert orjson.loads(rows[0]["values"]) == {"title": "Analyst"}
+    lines = jml("audit", "export", "--values").out.splitlines()
+    assert [orjson.loads(one)["values"] for one in lines] == [{"title": "Analyst"}] * 4
+
+
+def test_without_the_database_people_are_shown_by_their_subjects(jml: Jml, folder: Path) -> None:
+    for path in (folder / "state").glob("jml.db*"):
+        path.unlink()
+    answer = jml("audit", "tail", "--values")
+    assert answer.code == 0
+    assert "a" * 32 in answer.out
+    assert "Analyst" not in answer.out
+    assert answer.err.count("people are shown by their subjects: the database") == 1
 
 
 def test_without_a_log_it_says_who_writes_it(jml: Jml, audit_log: Path) -> None:

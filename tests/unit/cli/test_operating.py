@@ -125,10 +125,10 @@ def test_a_retry_makes_the_account_pending_and_says_who_did_it_and_why(
     assert [one["person_id"] for one in jml("parked", "list", "--json").json["parked"]] == ["4712"]
 
     ((message,),) = outbox(world)
-    assert (message.topic, message.key) == ("audit.entries", b"4713")
+    assert (message.topic, message.key) == ("audit.entries", b"d" * 32)
     entry = AuditEntry.model_validate_json(message.value)
     assert (entry.kind.value, entry.actor, entry.sequence) == ("operator_acted", "operator:grace", 1)
-    assert (entry.person_id, entry.app, entry.revision, entry.correlation_id) == ("4713", "crm", 4, "case-3")
+    assert (entry.subject, entry.app, entry.revision, entry.correlation_id) == ("d" * 32, "crm", 4, "case-3")
     assert entry.details == {
         "action": "retry_parked",
         "reason": "their outage is over",

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.domain.account import AccountStatus, Progress
 from orchestrator.domain.retry import Backoff
+from orchestrator.domain.sealing import Subject
 from orchestrator.errors import JmlError
 from orchestrator.flows import group_commit
 from orchestrator.flows.audit_writer import AuditWriter, Entry
@@ -77,7 +78,8 @@ async def save(saver: Saver, update: ProgressUpdate, *entries: Entry, revision: 
 
 
 def entry(person_id: str | None = None) -> Entry:
-    return Entry(AuditKind.COMMAND_APPLIED, NOW, "connector", person_id=person_id)
+    subject = Subject(f"subject of {person_id}", person_id) if person_id else None
+    return Entry(AuditKind.COMMAND_APPLIED, NOW, "connector", subject)
 
 
 def numbers(store: FakeConvergeStore) -> list[tuple[int, int]]:
