@@ -116,7 +116,7 @@ async def create_topics(config: Config) -> "Created":
 
 def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]]:
     """Reads the audit log from a position on. Raises UserError where there is none."""
-    from orchestrator.adapters.audit_files import read_entries
+    from orchestrator.adapters.audit_log import read_entries
 
     folder = config.audit.dir
     if not folder.is_dir():

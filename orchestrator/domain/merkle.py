@@ -69,7 +69,7 @@ def inclusion_proof(index: int, size: int, subtree: Subtree) -> list[bytes]:
 
 
 def consistency_proof(old: int, size: int, subtree: Subtree) -> list[bytes]:
-    """PROOF(old, D[size]). Empty for `old` 0 and for equal sizes. Raises ValueError for an older tree that is larger."""
+    """PROOF(old, D[size]). Empty for `old` 0 and for equal sizes. Raises ValueError where `old` is larger."""
     if not 0 <= old <= size:
         raise ValueError(f"a tree of {size} leaves cannot continue one of {old}")
     if old == 0:

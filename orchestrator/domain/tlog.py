@@ -121,6 +121,16 @@ def parse_journal(data: bytes, position: int) -> tuple[list[bytes], int]:
     return entries, place
 
 
+def frame_after(data: bytes, place: int) -> int | None:
+    """The position at which a whole batch begins behind a broken one; None where the rest is but an unfinished one."""
+    while (place := data.find(_MAGIC, place + 1)) >= 0:
+        if place + _FRAME.size <= len(data):
+            first = int(_FRAME.unpack_from(data, place)[1])
+            if parse_journal(data[place:], first)[1]:
+                return first
+    return None
+
+
 # --- hashes -----------------------------------------------------------------------------------------------------------
 
 
@@ -195,9 +205,9 @@ def split_history(data: bytes) -> Iterator[bytes]:
 
 
 class Proof(NamedTuple):
-    """That `entry` is at `index` of the tree of the checkpoint; complete in itself, to be verified offline."""
+    """That `entry` is at `position` of the tree of the checkpoint; complete in itself, to be verified offline."""
 
-    index: int
+    position: int
     entry: bytes
     hashes: tuple[bytes, ...]
     checkpoint: bytes
@@ -207,7 +217,7 @@ class Proof(NamedTuple):
         lines = [
             PROOF,
             f"extra {base64.b64encode(self.entry).decode()}",
-            f"index {self.index}",
+            f"index {self.position}",
             *(base64.b64encode(one).decode() for one in self.hashes),
         ]
         return "\n".join(lines).encode() + b"\n\n" + self.checkpoint

@@ -131,7 +131,9 @@ def _edge(disk: DurableFolder, checkpoint: Checkpoint) -> Edge:
         level += 1
     edge = Edge(checkpoint.size, levels)
     if edge.root() != checkpoint.root:
-        raise AuditLogDamaged(f"the tiles in {disk.folder} do not have the root of its checkpoint: see `jml audit verify`")
+        raise AuditLogDamaged(
+            f"the tiles in {disk.folder} do not have the root of its checkpoint: see `jml audit verify`"
+        )
     return edge
 
 

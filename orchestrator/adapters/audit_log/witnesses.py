@@ -69,10 +69,11 @@ class HttpWitness:
         try:
             signatures = parse_signatures(answer)
             ours = tuple(one for one in signatures if (one.name, one.key_id) == (self.name, self._key.id))
-            if not self._key.signed(Note(text, ours)):
-                raise NoteError("its answer has no signature of the configured key")
+            holds = self._key.signed(Note(text, ours))
         except NoteError as error:
             raise WitnessRefused(f"the answer of the witness {self.name} is no cosignature: {error}") from None
+        if not holds:
+            raise WitnessRefused(f"the answer of the witness {self.name} has no signature of the configured key")
         self._disk.prepare()
         self._disk.write({self._path: note + ours[0].line().encode()})
 

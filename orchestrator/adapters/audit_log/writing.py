@@ -307,4 +307,3 @@ def _files(state: Recovered) -> dict[str, bytes]:
         entries = state.held[(number - first) * WIDTH : (number - first + 1) * WIDTH]
         files[bundle_path(number, len(entries))] = encode_bundle(entries)
     return files
-

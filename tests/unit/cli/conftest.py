@@ -19,6 +19,7 @@ from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.history import History, Stated, Statement
 from orchestrator.domain.person import Decision, Engagement, Person
 from orchestrator.ports import ApplicationHealth, ProgressUpdate, Quarantined, ResolveChanges, Timer
+from tests.forge import forge
 from tests.unit.cli.console import NOBODY, NOW, Jml, Result
 
 CONFIG = f"""\
@@ -167,6 +168,4 @@ def entries() -> list[bytes]:
 def audit_log(configured: Path) -> Path:
     """The audit log's folder, with four entries."""
     log = configured.parent / "state" / "audit"
-    log.mkdir(parents=True)
-    (log / "entries.jsonl").write_bytes(b"".join(one + b"\n" for one in entries()))
-    return log
+    return forge(log, entries())

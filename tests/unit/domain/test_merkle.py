@@ -47,7 +47,7 @@ ROOTS = [
 ]
 
 
-# --- the definition, word for word --------------------------------------------------------------------------------------
+# --- the definition, word for word ------------------------------------------------------------------------------------
 
 
 def mth(entries: list[bytes]) -> bytes:
@@ -101,7 +101,7 @@ def entries_of(size: int) -> list[bytes]:
     return [number.to_bytes(4, "big") for number in range(size)]
 
 
-# --- what others publish ------------------------------------------------------------------------------------------------
+# --- what others publish ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", range(9))
@@ -134,7 +134,7 @@ def test_consistency_proofs_are_judged_as_published(case: dict[str, Any]) -> Non
     assert continues(case["size1"], old_root, case["size2"], root_hash, proof) is not case["wantErr"]
 
 
-# --- edges --------------------------------------------------------------------------------------------------------------
+# --- edges ------------------------------------------------------------------------------------------------------------
 
 
 def test_every_tree_continues_the_empty_one_and_itself() -> None:
@@ -160,7 +160,7 @@ def test_what_a_tree_does_not_have_cannot_be_proved() -> None:
     assert consistency_proof(0, 5, subtrees(LEAVES)) == consistency_proof(5, 5, subtrees(LEAVES)) == []
 
 
-# --- every tree ---------------------------------------------------------------------------------------------------------
+# --- every tree -------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 70).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1))), st.data())

@@ -26,11 +26,10 @@ NOTE = f"This is an example message.\n\n{SIGNATURE}".encode()
 
 PETER = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
 PETER_PUBLIC = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
-PETER_TEXT = (
-    "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
-)
+PETER_TEXT = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
 PETER_NOTE = (
-    f"{PETER_TEXT}\n— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+    f"{PETER_TEXT}\n— PeterNeumann "
+    "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
 )
 """The example of golang.org/x/mod/sumdb/note; the key is published there."""
 
@@ -98,7 +97,15 @@ def test_what_is_no_note_is_refused(data: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "a+b", KEY[:-1], KEY.replace("530d903a", "530d903b"), KEY.replace("foo", "bar"), KEY.replace("+Ae", "+Be")],
+    [
+        "",
+        "a",
+        "a+b",
+        KEY[:-1],
+        KEY.replace("530d903a", "530d903b"),
+        KEY.replace("foo", "bar"),
+        KEY.replace("+Ae", "+Be"),
+    ],
 )
 def test_a_damaged_key_is_refused(text: str) -> None:
     with pytest.raises(NoteError):
@@ -121,7 +128,7 @@ def test_a_name_that_no_key_may_have(name: str) -> None:
         generate_key(name)
 
 
-@given(st.binary(min_size=32, max_size=32), st.text(st.characters(exclude_categories=("C",)), min_size=1))
+@given(st.binary(min_size=32, max_size=32), st.text(st.characters(exclude_categories=["C"]), min_size=1))
 def test_any_text_is_signed_and_read_back(seed: bytes, text: str) -> None:
     key = SigningKey("a.example/log", 1, seed)
     note = parse_note(key.sign(text + "\n").encode())
