@@ -13,7 +13,6 @@ from orchestrator.domain.signed_note import ED25519, SigningKey
 from orchestrator.flows.audit import AuditorEntries
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.testing.clock import ManualClock
-from schemas.audit import AuditKind
 
 NOW = datetime(2026, 3, 2, 8, 15, tzinfo=UTC)
 KEY = SigningKey("audit.example.com/jml", ED25519, bytes(range(32)))
@@ -47,7 +46,7 @@ def entry(
 
 def entries(count: int, first: int = 1) -> list[bytes]:
     """Records of one writer, numbered from `first`."""
-    return [entry(number, person_id=f"p{number % 7}") for number in range(first, first + count)]
+    return [entry(number) for number in range(first, first + count)]
 
 
 def writer(
@@ -61,14 +60,13 @@ def writer(
 def write_log(folder: Path, batches: Iterable[Iterable[bytes]], key: SigningKey = KEY) -> None:
     """A log with a checkpoint after each batch. Entry 0 is the auditor's own, about its configuration."""
 
-    async def write() -> None:
-        log = writer(folder, key)
-        for batch in batches:
-            await log.append(batch)
-            await log.checkpoint(now=True)
-        await log.close()
-
-    asyncio.run(write())
+    asyncio.run(write_batches(folder, batches, key))
 
 
-OWN = [AuditKind.AUDIT_CONFIGURED, AuditKind.ENTRY_REJECTED]
+async def write_batches(folder: Path, batches: Iterable[Iterable[bytes]], key: SigningKey = KEY) -> None:
+    """The same on a loop that runs."""
+    log = writer(folder, key)
+    for batch in batches:
+        await log.append(batch)
+        await log.checkpoint(now=True)
+    await log.close()

@@ -76,8 +76,6 @@ def recover(disk: DurableFolder, key: SigningKey) -> Recovered:
     """
     note = disk.read(CHECKPOINT)
     history = _history(disk)
-    if note is None and history:
-        raise AuditLogDamaged(f"{disk.folder} has a history of checkpoints and no checkpoint: restore it from a backup")
     checkpoint = _checkpoint(disk, key, note)
     edge = _edge(disk, checkpoint)
     held = [entry for _, entry in read_entries_of(disk, checkpoint.size - checkpoint.size % WIDTH, checkpoint.size)]

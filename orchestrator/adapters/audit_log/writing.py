@@ -251,7 +251,8 @@ class TiledLog:
 
     def _open_journal(self, size: int) -> None:
         if self._journal >= 0:
-            os.close(self._journal)
+            journal, self._journal = self._journal, -1
+            os.close(journal)
         path = self._disk.folder / journal_path(size)
         self._journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._journal_bytes = os.fstat(self._journal).st_size
@@ -276,10 +277,10 @@ class TiledLog:
 
     def _close(self) -> None:
         self._state = None
-        for descriptor in (self._journal, self._lock):
-            if descriptor >= 0:
-                os.close(descriptor)
+        opened = [descriptor for descriptor in (self._journal, self._lock) if descriptor >= 0]
         self._journal = self._lock = -1
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def _take(path: Path) -> int:

@@ -84,10 +84,8 @@ class Verdict:
         witnessed = f", witnessed by {', '.join(self.witnesses)}" if self.witnesses else ""
         open_ = f" ({self.entries - self.size:,} of them not signed yet)" if self.entries > self.size else ""
         span = f"from {self.first:%Y-%m-%d %H:%M:%SZ} to {self.last:%Y-%m-%d %H:%M:%SZ}"
-        return (
-            f"GOOD: all {self.entries:,} entries{open_} {span} are there, in their order, unchanged;"
-            f" signed by {self.signed_by}{witnessed}"
-        )
+        signed = f"signed by {self.signed_by}{witnessed}" if self.signed_by else "nothing of it is signed yet"
+        return f"GOOD: all {self.entries:,} entries{open_} {span} are there, in their order, unchanged; {signed}"
 
 
 class _Expected(NamedTuple):
@@ -172,8 +170,8 @@ class _Verification:
         nothing = Checkpoint("", 0, b"")
         data = self._log.checkpoint()
         if data is None:
-            if self._next is not None or self._log.journal(0):
-                self._findings.add(SIGNATURE, "there are entries and no checkpoint")
+            if self._next is not None and not self._log.journal(0):
+                self._findings.add(SIGNATURE, "checkpoints were signed and the newest one is gone")
             return nothing, ""
         try:
             note = parse_note(data)
