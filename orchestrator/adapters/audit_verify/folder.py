@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.domain.merkle import WIDTH
+from orchestrator.domain.signed_note import NoteError, parse_note
 from orchestrator.domain.tlog import (
     CHECKPOINT,
     HASH_BYTES,
@@ -12,6 +13,8 @@ from orchestrator.domain.tlog import (
     bundle_path,
     journal_path,
     parse_bundle,
+    parse_checkpoint,
+    parse_journal,
     split_history,
     tile_path,
     tile_width,
@@ -76,6 +79,19 @@ class LogFolder:
     def journal(self, size: int) -> bytes:
         """What came after the checkpoint of that size."""
         return self.read(journal_path(size)) or b""
+
+    def entries(self) -> Iterator[tuple[int, bytes]]:
+        """All entries that can be read, by their positions; what cannot is named by whoever verifies."""
+        try:
+            size = parse_checkpoint(parse_note(self.checkpoint() or b"").text).size
+        except NoteError:
+            size = 0
+        for number in range(-(-size // WIDTH)):
+            try:
+                yield from enumerate(self.bundle(number, size), number * WIDTH)
+            except Damaged:
+                continue
+        yield from enumerate(parse_journal(self.journal(size), size)[0], size)
 
     def history(self) -> Iterator[bytes]:
         """The checkpoints that were kept, oldest first, up to those that were there when it was called."""

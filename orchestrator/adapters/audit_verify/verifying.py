@@ -144,7 +144,7 @@ class _Verification:
             self._checks.see(position, entry)
         self._too_large(history)
         if self._checks.suspects():
-            self._checks.clear(self._records(newest.size, journal))
+            self._checks.clear(self._log.entries())
         self._checks.finish()
         self._rejected()
         findings = self._findings
@@ -363,14 +363,6 @@ class _Verification:
             self._findings.add(REJECTED, f"the record {digest[:16]} that was rejected is not kept", position)
         if rejected := len(self._checks.rejected):
             self._findings.note(f"{rejected} records could not become entries: see {REJECTED_FILE}")
-
-    def _records(self, size: int, journal: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
-        for number in range(-(-size // WIDTH)):
-            try:
-                yield from enumerate(self._log.bundle(number, size), number * WIDTH)
-            except Damaged:
-                continue  # it is named already
-        yield from enumerate(journal, size)
 
 
 def _id_of(entry: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.adapters.audit_log import entries_end, files, latest_checkpoint, read_entries, writing
+from orchestrator.adapters.audit_log import entries_end, latest_checkpoint, read_entries, writing
 from orchestrator.adapters.audit_log.seen import SNAPSHOT, Seen, load_snapshot
 from orchestrator.adapters.audit_verify import verify
 from orchestrator.domain.signed_note import SigningKey
@@ -100,7 +101,7 @@ async def test_a_checkpoint_is_due_when_it_is_idle_and_at_the_latest_after_a_whi
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moment = 1000.0
-    monkeypatch.setattr(writing.time, "monotonic", lambda: moment)
+    monkeypatch.setattr(time, "monotonic", lambda: moment)
     log = writer(tmp_path)
     await log.append(entries(1))
     moment += writing.IDLE_SECONDS - 0.01
@@ -265,8 +266,6 @@ class Fuse:
         self._failure = failure
         self.left = -1
         self.burnt = False
-        for module in (files.os, writing.os):
-            assert module is os
         for name in ("write", "open"):
             self._wrap(monkeypatch, os, name, getattr(os, name))
         # It dies and the machine lives on: what a flush would do does not matter, when it comes does.
@@ -422,7 +421,7 @@ async def test_without_locks_whoever_wakes_up_notices_that_another_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed_too: bool
 ) -> None:
     """A shared disk may know no locks. The first one then reads the log again before it goes on."""
-    monkeypatch.setattr(writing.fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     first, second = writer(tmp_path), writer(tmp_path)
     await first.append(entries(10))
     await second.append(entries(15))
