@@ -3,10 +3,12 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TEMPORARY = ".tmp"
+MANY = 16
 
 
 class DurableFolder:
@@ -44,8 +46,7 @@ class DurableFolder:
                 descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
                 opened.append((descriptor, temporary, self.folder / path))
                 write_all(descriptor, data)
-            for descriptor, _, _ in opened:
-                os.fsync(descriptor)
+            _flush([descriptor for descriptor, _, _ in opened])
         finally:
             for descriptor, _, _ in opened:
                 os.close(descriptor)
@@ -78,6 +79,16 @@ class DurableFolder:
         else:
             with contextlib.suppress(FileNotFoundError):
                 target.unlink()
+
+
+def _flush(descriptors: Sequence[int]) -> None:
+    """Flush files; many of them at once, because the file system commits together what waits together."""
+    if len(descriptors) < MANY:
+        for descriptor in descriptors:
+            os.fsync(descriptor)
+        return
+    with ThreadPoolExecutor(MANY) as pool:
+        list(pool.map(os.fsync, descriptors))
 
 
 def write_all(descriptor: int, data: bytes) -> None:
