@@ -279,8 +279,10 @@ bootstrap = "localhost:9092"
 [store]
 url = "postgresql+asyncpg://jml@localhost/jml"
 
+# The log that is the evidence. `jml audit key generate NAME` makes the key that signs it.
 [audit]
 dir = "state/audit"
+key_file = "audit.key"
 
 [time]
 default_zone = "UTC"
