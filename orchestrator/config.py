@@ -65,10 +65,30 @@ class StoreConfig(_Table):
         return url
 
 
+class WitnessConfig(_Table):
+    """A witness of the audit log: where it takes checkpoints, and the key that its signatures are verified with."""
+
+    url: AnyHttpUrl
+    key: str
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_witness_key(cls, text: str) -> str:
+        from orchestrator.domain.signed_note import COSIGNATURE, parse_verifier
+
+        if parse_verifier(text).kind != COSIGNATURE:
+            raise ValueError("it is the key of a log, a witness has one of its own")
+        return text
+
+
 class AuditConfig(_Table):
-    """Where the auditor keeps the log."""
+    """Where the auditor keeps the log, which key signs it, by reference, and who witnesses it."""
 
     dir: Path = Path("state/audit")
+    key_env: str | None = None
+    key_file: Path | None = None
+    origin: str | None = None
+    witnesses: tuple[WitnessConfig, ...] = ()
 
 
 class PrivacyConfig(_Table):
@@ -316,8 +336,10 @@ bootstrap = "localhost:9092"
 [store]
 url = "postgresql+asyncpg://jml@localhost/jml"
 
+# The log that is the evidence. `jml audit key generate NAME` makes the key that signs it.
 [audit]
 dir = "state/audit"
+key_file = "audit.key"
 
 [time]
 default_zone = "UTC"

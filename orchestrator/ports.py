@@ -311,6 +311,27 @@ class AuditLog(Protocol):
         ...
 
 
+class CheckpointedLog(Protocol):
+    """The same log, as whoever signs it sees it."""
+
+    async def checkpoint(self, *, now: bool = False) -> bytes | None:
+        """Sign what no checkpoint covers yet, if that is due or wanted `now`.
+
+        Returns the newest checkpoint, which is durable, unless it was returned before. Raises AuditLogTaken, OSError.
+        """
+        ...
+
+
+class Witness(Protocol):
+    """Somebody else who sees every checkpoint and signs it only if it continues the last one."""
+
+    name: str
+
+    async def cosign(self, note: bytes) -> None:
+        """Have a checkpoint signed, and keep the signature. Raises WitnessUnavailable, WitnessRefused."""
+        ...
+
+
 class AuditIndex(Protocol):
     """The searchable copy of the log."""
 

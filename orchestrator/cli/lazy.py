@@ -40,7 +40,7 @@ COMMANDS = (
     Entry("parked", "parked", WATCH, "Accounts that wait for a decision of yours."),
     Entry("quarantine", "quarantine", WATCH, "Records that nobody could read."),
     Entry("health", "health", WATCH, "Ask a running role whether it is well."),
-    Entry("audit", "audit", PROVE, "Read and export the audit log."),
+    Entry("audit", "audit", PROVE, "Read, export, verify and prove the audit log."),
     Entry("chaos", "chaos", PROVE, "Kill roles, let applications misbehave, and judge what comes of it."),
     Entry("config", "config", SET_UP, "Write, check and show the configuration."),
     Entry("db", "db", SET_UP, "Create and migrate the database."),

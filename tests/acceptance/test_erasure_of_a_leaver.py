@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from orchestrator.adapters.audit_log import read_entries
 from orchestrator.demo.applications import APPLICATIONS
 from orchestrator.demo.generate import generate
 from orchestrator.sources.employees_csv import events
@@ -38,8 +39,8 @@ class Played:
 
     @property
     def log(self) -> bytes:
-        """The audit log's bytes."""
-        return (self.folder / "state" / "audit" / "entries.jsonl").read_bytes()
+        """The entries of the audit log as they were recorded, one to a line."""
+        return b"".join(entry + b"\n" for _, entry in read_entries(self.folder / "state" / "audit"))
 
 
 @pytest.fixture(scope="module")
