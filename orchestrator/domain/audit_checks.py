@@ -151,9 +151,9 @@ class EntryChecks:
         else:
             self._number(writer, epoch, sequence, position, entry_id)
         if kind == _INTENDED:
-            self._intended((entry.get("person_id"), entry.get("app")), writer, position, entry, at)
+            self._intended((entry.get("subject"), entry.get("app")), writer, position, entry, at)
         elif kind in _OUTCOMES:
-            self._ended((entry.get("person_id"), entry.get("app")), writer, position, entry, at)
+            self._ended((entry.get("subject"), entry.get("app")), writer, position, entry, at)
         elif kind == _REJECTED:
             self._was_rejected(position, entry_id, entry.get("details"))
         elif kind == _PAUSED:
@@ -247,7 +247,7 @@ class EntryChecks:
             if b'"command_' not in record and b'"account_verified"' not in record and b'"call_intended"' not in record:
                 continue
             entry = orjson.loads(record)
-            intent = suspects.get((entry.get("person_id"), entry.get("app")))
+            intent = suspects.get((entry.get("subject"), entry.get("app")))
             if intent is not None and position < intent.position and datetime.fromisoformat(entry["at"]) > intent.at:
                 self._followed.add(intent.position)
 

@@ -27,7 +27,7 @@ from tests.audit_log import KEY, NOW, OTHER_KEY, entries, entry
 from tests.forge import forge, put, signed
 
 WITNESS = SigningKey("witness.example.com/w1", COSIGNATURE, bytes(range(2, 34)))
-ACCOUNT: dict[str, Any] = {"person_id": "4711", "app": "crm", "revision": 3}
+ACCOUNT: dict[str, Any] = {"subject": "4711", "app": "crm", "revision": 3}
 CONNECTOR = "connector.crm@host-2-def"
 
 
