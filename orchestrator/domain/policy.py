@@ -7,9 +7,9 @@ parts evaluated one by one to name the culprit.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -66,6 +66,21 @@ class ExpressionError(ValueError):
         self.reason = message
 
 
+class BeforeStart(NamedTuple):
+    """Accounts are made so many days before the first day, `inactive` or `active`."""
+
+    days: int
+    state: Literal["inactive", "active"] = "inactive"
+
+
+class TimeRules(NamedTuple):
+    """When access ends on a last day (None: with the day), and how many days before an end somebody is warned."""
+
+    access_ends: time | None = None
+    contract_end_days: tuple[int, ...] = ()
+    entitlement_end_days: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ApplicationPolicy:
     """What the configuration says of one application. Expressions are CEL over `person`.
@@ -79,6 +94,7 @@ class ApplicationPolicy:
     groups: str = "[]"
     leave_of_absence: Literal["keep", "deactivate"] = "keep"
     delete_after: timedelta | None = None
+    before_start: BeforeStart | None = None
 
 
 class Desire(NamedTuple):
@@ -110,6 +126,7 @@ class Policy:
     applications: Mapping[str, _Compiled] = field(repr=False)
     digest: str
     default_zone: str = "UTC"
+    time: TimeRules = TimeRules()
     fields: frozenset[str] = frozenset()
     """The person's fields that CEL is given."""
     _context: cel.Context = field(default_factory=lambda: _new_context(), repr=False, compare=False)
@@ -119,19 +136,55 @@ class Policy:
         compiled = self.applications.get(app)
         return compiled.policy if compiled else None
 
-    def desires(self, person_id: str, standing: Standing) -> tuple[dict[str, Desire], list[ExpressionError]]:
-        """What the person should have, by application; an application without an entry: no access there.
+    @property
+    def days_before_start(self) -> set[int]:
+        """How many days before the first day some application makes its accounts."""
+        found = (compiled.policy.before_start for compiled in self.applications.values())
+        return {one.days for one in found if one is not None}
+
+    def desires(
+        self, person_id: str, standing: Standing, at: datetime | None = None
+    ) -> tuple[dict[str, Desire], list[ExpressionError]]:
+        """What the person should have `at` an instant, by application; an application without an entry: no access there.
 
         Applications whose expressions fail for this person are named in the second part: nothing is known of them.
         """
         if standing.status not in (Status.ACTIVE, Status.ON_LEAVE):
+            return self._before_start(person_id, standing, at)
+        return self._evaluated(person_id, standing)
+
+    def _before_start(
+        self, person_id: str, standing: Standing, at: datetime | None
+    ) -> tuple[dict[str, Desire], list[ExpressionError]]:
+        """What is made ready for somebody's first day, as the policy will see them then."""
+        ahead = standing.ahead
+        if ahead is None or at is None:
             return {}, []
+        states = {
+            app: before.state
+            for app, compiled in self.applications.items()
+            if (before := compiled.policy.before_start) is not None and ahead.opens(before.days) <= at
+        }
+        if not states:
+            return {}, []
+        first_day = Standing(Status.PREHIRE, at, ahead.kind, standing.first_attributes)
+        desires, failed = self._evaluated(person_id, first_day, set(states))
+        for app, desire in desires.items():
+            if states[app] == "inactive":
+                desires[app] = Desire("staged", desire.resource, ())
+        return desires, failed
+
+    def _evaluated(
+        self, person_id: str, standing: Standing, only: Set[str] | None = None
+    ) -> tuple[dict[str, Desire], list[ExpressionError]]:
         context = self._context  # made once: each has the whole standard library, each evaluation its own person
         person = _person(person_id, standing)
         context.add_variable("person", {name: person[name] for name in self.fields})
         found: dict[str, Desire] = {}
         failed: list[ExpressionError] = []
         for app, compiled in self.applications.items():
+            if only is not None and app not in only:
+                continue
             if standing.status is Status.ON_LEAVE and compiled.policy.leave_of_absence == "deactivate":
                 continue
             try:
@@ -145,7 +198,7 @@ class Policy:
 
 
 def compile_policy(
-    policies: list[ApplicationPolicy], default_zone: str = "UTC"
+    policies: list[ApplicationPolicy], default_zone: str = "UTC", time_rules: TimeRules = TimeRules()
 ) -> tuple[Policy | None, list[ExpressionError]]:
     """Compile everything; on problems there is no policy, and every problem is returned at once."""
     compiled: dict[str, _Compiled] = {}
@@ -187,12 +240,14 @@ def compile_policy(
             dict(p.attributes),
             p.leave_of_absence,
             None if p.delete_after is None else p.delete_after.total_seconds(),
+            *([] if p.before_start is None else [list(p.before_start)]),
         ]
         for p in policies
     ]
-    text = orjson.dumps([default_zone, described], option=orjson.OPT_SORT_KEYS)
+    rules = [] if time_rules == TimeRules() else [[str(time_rules.access_ends), *time_rules[1:]]]
+    text = orjson.dumps([default_zone, described, *rules], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(text).hexdigest()[:16]
-    return Policy(compiled, digest, default_zone, _fields_named(policies)), []
+    return Policy(compiled, digest, default_zone, time_rules, _fields_named(policies)), []
 
 
 def nest(values: Iterable[tuple[Sequence[str], Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from orchestrator.domain.resolve import MAX_SKEW, Cause, Raised, Resolution, man
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import Poison, StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.end_notices import end_notice, notice_issued, notice_message
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.metrics import EVENTS
 from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, ResolveStore, ResolveTransaction, Timer
@@ -240,7 +241,7 @@ class ResolveFlow:
             timers[boundary.kind, boundary.due] = boundary
         for boundary in resolution.timers_cancelled:
             del timers[boundary.kind, boundary.due]
-        outcome = "superseded" if resolution.superseded else "resolved" if resolution.raised else "no_change"
+        outcome = "superseded" if resolution.superseded_by else "resolved" if resolution.raised else "no_change"
         if not _came_too_early(one.change, batch.now):
             batch.changes.inbox.append(InboxRow(envelope.key, outcome))
         self._record(batch, one, person_id, resolution, cause, outcome)
@@ -248,6 +249,10 @@ class ResolveFlow:
             accounts[raised.account.app] = raised.account
             batch.touched[person_id, raised.account.app] = raised.account
             batch.commands.append(command(raised, envelope.traceparent, batch.at))
+        for warning in resolution.warnings:
+            notice = end_notice(resolution.person, warning)
+            batch.commands.append(notice_message(notice, cause, envelope.traceparent, batch.at))
+            batch.entries.append(notice_issued(notice, cause, batch.at))
 
     def _record(
         self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str
@@ -259,6 +264,9 @@ class ResolveFlow:
         }
         if resolution.changed:
             details["changed"] = resolution.changed
+        for name in ("superseded_by", "supersedes"):
+            if events := getattr(resolution, name):
+                details[name] = events
         if resolution.problems:
             details["problems"] = resolution.problems
             log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
