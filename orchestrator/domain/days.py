@@ -1,8 +1,9 @@
 """Calendar days and instants. A day belongs to a time zone; an instant does not.
 
 `zoneinfo` reads the IANA database (from the system, or the `tzdata` package). Where midnight does not exist because
-clocks go forward at it, the day begins at the instant of the change; where midnight happens twice, at the first. The same
-holds for any other hour of a day, and for a day that a zone skipped when it crossed the date line: it is over as it begins.
+clocks go forward at it, the day begins at the instant of the change; where midnight happens twice, at the first. The
+same holds for any other hour of a day, and for a day that a zone skipped when it crossed the date line: it is over as
+it begins.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -47,12 +48,12 @@ def utc(moment: datetime) -> datetime:
 def start_of(day: date, where: ZoneInfo) -> datetime:
     """The first instant of the day, in UTC."""
     day = min(max(day, _FIRST_DAY), _LAST_DAY + timedelta(days=1))
-    return _instant(datetime(day.year, day.month, day.day), where)  # noqa: DTZ001 -- the wall's time, placed in a zone there
+    return _instant(datetime.combine(day, time()), where)
 
 
 @lru_cache(maxsize=65536)
 def end_of(day: date, where: ZoneInfo, hour: time | None = None) -> datetime:
-    """The instant at which the last day of access is over, in UTC: its end, or an hour of it by the clock on the wall."""
+    """The instant in UTC at which a last day of access is over: its end, or an hour of it by the clock on the wall."""
     day = min(day, _LAST_DAY)
     if hour is None:
         return start_of(day + timedelta(days=1), where)

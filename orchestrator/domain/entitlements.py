@@ -24,7 +24,7 @@ class Grant(NamedTuple):
 
 
 def grants(person: Person, default_zone: str, access_ends: time | None = None) -> list[Grant]:
-    """What is granted now or later. Days are those of the worker's zone, the last one ends as one of a contract does."""
+    """What is granted. Days are those of the worker's zone, the last one ends as that of a contract does."""
     if not person.entitlements:
         return []
     where = zones(person.history, default_zone)

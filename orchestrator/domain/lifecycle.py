@@ -64,7 +64,7 @@ class Span(NamedTuple):
 class Standing(NamedTuple):
     """The person at an instant. `since` is the instant from which the status holds, `kind` that of the engagement.
 
-    `ahead` is the next engagement of somebody who has none and is not blocked, `first_attributes` those of its first day.
+    `ahead` is the next engagement of somebody who has none and is not blocked, `first_attributes` belong to its start.
     """
 
     status: Status
@@ -92,13 +92,11 @@ class Facts(NamedTuple):
     end: Stated[End | None]
 
 
-def spans(
-    person: Person, default_zone: str, now: datetime | None = None, access_ends: time | None = None
-) -> list[Span]:
+def spans(person: Person, default_zone: str, access_ends: time | None = None) -> list[Span]:
     """The engagements as spans of time, in the order of their starts. One whose start nobody stated is left out.
 
     Each day is one of the zone in which the worker is on that day. `access_ends` is the hour of the last day at which
-    access ends; None: it is the end of that day. `now` is ignored, and goes when nobody passes it.
+    access ends; None: it is the end of that day.
     """
     where = zones(person.history, default_zone)
     found = facts(person, where)

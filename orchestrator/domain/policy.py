@@ -81,6 +81,9 @@ class TimeRules(NamedTuple):
     entitlement_end_days: tuple[int, ...] = ()
 
 
+_BY_DAYS = TimeRules()
+
+
 @dataclass(frozen=True, slots=True)
 class ApplicationPolicy:
     """What the configuration says of one application. Expressions are CEL over `person`.
@@ -126,7 +129,7 @@ class Policy:
     applications: Mapping[str, _Compiled] = field(repr=False)
     digest: str
     default_zone: str = "UTC"
-    time: TimeRules = TimeRules()
+    time: TimeRules = _BY_DAYS
     fields: frozenset[str] = frozenset()
     """The person's fields that CEL is given."""
     _context: cel.Context = field(default_factory=lambda: _new_context(), repr=False, compare=False)
@@ -145,7 +148,7 @@ class Policy:
     def desires(
         self, person_id: str, standing: Standing, at: datetime | None = None
     ) -> tuple[dict[str, Desire], list[ExpressionError]]:
-        """What the person should have `at` an instant, by application; an application without an entry: no access there.
+        """What the person should have, by application; an application without an entry: no access there.
 
         Applications whose expressions fail for this person are named in the second part: nothing is known of them.
         """
@@ -198,7 +201,7 @@ class Policy:
 
 
 def compile_policy(
-    policies: list[ApplicationPolicy], default_zone: str = "UTC", time_rules: TimeRules = TimeRules()
+    policies: list[ApplicationPolicy], default_zone: str = "UTC", time_rules: TimeRules = _BY_DAYS
 ) -> tuple[Policy | None, list[ExpressionError]]:
     """Compile everything; on problems there is no policy, and every problem is returned at once."""
     compiled: dict[str, _Compiled] = {}
@@ -244,7 +247,7 @@ def compile_policy(
         ]
         for p in policies
     ]
-    rules = [] if time_rules == TimeRules() else [[str(time_rules.access_ends), *time_rules[1:]]]
+    rules = [] if time_rules == _BY_DAYS else [[str(time_rules.access_ends), *time_rules[1:]]]
     text = orjson.dumps([default_zone, described, *rules], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(text).hexdigest()[:16]
     return Policy(compiled, digest, default_zone, time_rules, _fields_named(policies)), []

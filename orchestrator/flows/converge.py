@@ -187,7 +187,7 @@ class Converge:
 
     async def _retry(self, call: Call, error: Transient) -> bool:
         account, attempts = call.account, call.progress.attempts + 1
-        if self._attempts is not None and attempts >= self._attempts and account.state == "active":
+        if self._attempts is not None and attempts >= self._attempts and not call.urgent:
             return await self._park(call, error)
         now = self._clock.now()
         not_before = error.not_before if isinstance(error, RateLimited | Unavailable) else None
@@ -208,10 +208,10 @@ class Converge:
     async def _park(self, call: Call, error: ScimError) -> bool:
         account, calls = call.account, call.remote.calls
         parked = _failed(call, error, AccountStatus.PARKED, self._clock.now())
-        details = {"code": error.code, "reason": str(error), "leaver": account.state != "active", "calls": calls}
+        details = {"code": error.code, "reason": str(error), "leaver": call.urgent, "calls": calls}
         entry = self._entry(AuditKind.COMMAND_PARKED, account, details)
         level = log.warning
-        if account.state != "active":
+        if call.urgent:
             level = log.error
             PARKED_LEAVERS.labels(self._app).inc()
         level("command_parked", app=self._app, code=error.code, correlation_id=account.correlation_id)
@@ -304,7 +304,7 @@ def _holds(account: Account, remote: Remote) -> bool:
         return remote.id is None or (remote.active is False and not remote.groups)
     return (
         remote.id is not None
-        and remote.active is True
+        and remote.active is (account.state == "active")
         and remote.groups == account.groups
         and remote.resource == account.resource
     )

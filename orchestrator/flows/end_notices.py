@@ -1,4 +1,4 @@
-"""Warnings before an end as notices on `lifecycle.notices`, for whoever delivers them, and as entries on the timeline."""
+"""Warnings before an end: notices on `lifecycle.notices`, for whoever delivers them, and entries on the timeline."""
 
 from datetime import datetime
 

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 from orchestrator.adapters.sql.resolving import SAFETY_NET
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.person import Person
+from orchestrator.domain.timers import rank
 from orchestrator.ports import ApplicationHealth, ParkedAccount, ProgressUpdate, Quarantined, ResolveChanges, Timer
 from orchestrator.testing.tables import Tables, Transaction, Weather
 from schemas.envelope import Message
 
 PERSON, ACCOUNT, INBOX, OUTBOX, TIMER = "person", "account", "inbox", "outbox", "timer"
 QUARANTINED, GROUP, HEALTH, AUDIT_INDEX = "quarantined", "entitlement_group", "application", "audit_index"
-
-_ENDS = ("contract_end", "termination", "leave_of_absence_start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +304,7 @@ class MemoryTimerTransaction:
         """Up to `limit` timers that are due and have not fired, in order of due time, ends before starts."""
         await self._transaction.statement()
         due = [
-            (row.timer.due, row.timer.kind not in _ENDS, row.timer.person_id, row.timer.kind)
+            (row.timer.due, rank(row.timer.kind), row.timer.person_id, row.timer.kind)
             for _, row in self._transaction.scan(TIMER)
             if row.fired_at is None and row.timer.due <= now
         ]

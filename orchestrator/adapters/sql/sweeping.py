@@ -12,11 +12,12 @@ from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import read_account
 from orchestrator.adapters.sql.tables import account, timer
 from orchestrator.domain.account import Account
+from orchestrator.domain.timers import ENDS, WARNINGS
 from orchestrator.ports import Timer
 from schemas.envelope import Message
 
 _OPEN = timer.c.fired_at.is_(None)
-_ENDS_FIRST = sa.case((timer.c.kind.in_(("contract_end", "termination", "leave_of_absence_start")), 0), else_=1)
+_ENDS_FIRST = sa.case((timer.c.kind.in_(ENDS), 0), (timer.c.kind.in_(WARNINGS), 2), else_=1)
 _TAKE_TIMERS = (
     sa.select(timer)
     .where(_OPEN, timer.c.due <= sa.bindparam("b_now", type_=timer.c.due.type))
