@@ -1,4 +1,4 @@
-"""Stories of everything that time brings: days and hours, entitlements for a while, first days, warnings, corrections."""
+"""Stories of what time brings: days and hours, entitlements for a while, first days, warnings, corrections."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -8,6 +8,7 @@ import pytest
 from orchestrator.domain.days import days_before, end_of
 from orchestrator.domain.lifecycle import Status
 from orchestrator.domain.policy import BeforeStart, TimeRules, compile_policy
+from orchestrator.domain.resolve import Resolution
 from schemas.changes import (
     Change,
     ChangeWithdrawn,
@@ -407,10 +408,11 @@ class Warned(Story):
         super().__init__(story(contract_end_days=days, entitlement_end_days=entitlement_days).rules)
         self.warnings: list[tuple[datetime, str, int]] = []
 
-    def tell(self, *told, **more):  # type: ignore[no-untyped-def]
+    def tell(self, change: Change, now: datetime, *, stated: datetime | None = None, event: str = "") -> Resolution:
         """As `Story`."""
-        resolution = super().tell(*told, **more)
+        resolution = super().tell(change, now, stated=stated, event=event)
         decided = resolution.person.decision
+        assert decided is not None
         self.warnings += [(decided.at, one.ending.kind, one.days) for one in resolution.warnings]
         return resolution
 
