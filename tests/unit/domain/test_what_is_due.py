@@ -275,6 +275,16 @@ def test_a_rehire_is_staged_before_retention_deletes_the_account() -> None:
     assert (told.state(), told.kinds()) == ("active", ["create", "deactivate", "patch", "reactivate"])
 
 
+def test_what_is_granted_for_a_while_waits_for_the_first_day() -> None:
+    told = story(app(groups='["all"]', before_start=BeforeStart(3, "active")))
+    told.tell(joined("2026-02-02"), at("2026-01-05"))
+    told.tell(granted(), at("2026-01-06"))
+    told.wait_until(at("2026-02-01"))
+    assert groups(told) == ("all",)
+    told.wait_until(at("2026-02-02"))
+    assert groups(told) == ("all", "night shift")
+
+
 # --- corrections ------------------------------------------------------------------------------------------------------
 
 
@@ -316,9 +326,13 @@ def test_what_is_withdrawn_with_a_zone_moves_the_days_back() -> None:
     told.tell(joined(end="2026-06-30", time_zone=BERLIN), at("2026-01-05"))
     move = WorkerMoved(worker_id="w1", attributes=WorkerAttributes(time_zone=MELBOURNE))
     told.tell(move, at("2026-02-01"), event="hr#move")
-    assert told.due() == {"contract_end": at("2026-07-01T00:00+10:00")}
+    title = WorkerMoved(worker_id="w1", effective=date(2026, 4, 1), attributes=WorkerAttributes(title="Lead"))
+    told.tell(title, at("2026-02-01T12:00"))
+    ends, moves = at("2026-07-01T00:00+10:00"), at("2026-04-01T00:00+11:00")
+    assert told.due() == {"contract_end": ends, "scheduled_change": moves}
     told.tell(withdrawn("hr#move"), at("2026-02-02"))
-    assert told.due() == {"contract_end": at("2026-07-01T00:00+02:00")}
+    ends, moves = at("2026-07-01T00:00+02:00"), at("2026-04-01T00:00+02:00")
+    assert told.due() == {"contract_end": ends, "scheduled_change": moves}
 
 
 def test_a_withdrawal_cannot_be_withdrawn() -> None:
@@ -378,12 +392,12 @@ def test_a_nightly_feed_supersedes_nothing_and_does_not_grow_the_person() -> Non
 
 def test_two_contracts_that_overlap_or_follow_each_other_are_one_time_of_access() -> None:
     for second in ("2026-06-01", "2026-07-01"):
-        told = story(contract_end_days=(7,))
+        told = Warned((7,))
         told.tell(joined(end="2026-06-30"), at("2026-01-05"))
         told.tell(joined(second, "2026-09-30", engagement="e2"), at("2026-05-01"))
         told.wait_until(at("2026-10-01") - SECOND)
         assert told.kinds() == ["create"]
-        assert [one.due for one in told.person.warned] == [at("2026-10-01")], "nobody is warned of an end that is none"
+        assert [moment for moment, *_ in told.warnings] == [at("2026-09-24")], "nobody is warned of an end that is none"
         told.wait_until(at("2026-10-01"))
         assert told.state() == "inactive"
 
