@@ -22,7 +22,7 @@ _TAKE_TIMERS = (
     sa.select(timer)
     .where(_OPEN, timer.c.due <= sa.bindparam("b_now", type_=timer.c.due.type))
     .order_by(timer.c.due, _ENDS_FIRST, timer.c.person_id)
-    .limit(sa.bindparam("most"))
+    .limit(sa.bindparam("most", type_=sa.Integer))
     .with_for_update(skip_locked=True)
 )
 _FIRED = (
