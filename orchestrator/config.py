@@ -7,7 +7,7 @@ variables override the file: `JML_STORE__URL` is `[store] url`. All problems are
 import os
 import re
 import tomllib
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +25,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from orchestrator.domain.days import is_zone
 from orchestrator.domain.ownership import FACTS, Owners
-from orchestrator.domain.policy import ApplicationPolicy, ExpressionError, Policy, compile_policy
+from orchestrator.domain.policy import (
+    ApplicationPolicy,
+    BeforeStart,
+    ExpressionError,
+    Policy,
+    TimeRules,
+    compile_policy,
+)
 from orchestrator.errors import ConfigError
 from schemas.changes import WorkerAttributes
 
@@ -102,10 +109,27 @@ class PrivacyConfig(_Table):
         return None if self.retention_days_after_end is None else timedelta(days=self.retention_days_after_end)
 
 
+END_OF_DAY = "end_of_day"
+
+
 class TimeConfig(_Table):
-    """The zone of workers whose own zone HR does not state."""
+    """The zone of workers whose own zone HR does not state, and when access ends on a last day: with the day, or at an
+    hour of it, `HH:MM` by the clock on the wall where the worker is."""
 
     default_zone: str = "UTC"
+    access_ends: str = END_OF_DAY
+
+    @property
+    def hour(self) -> time | None:
+        """The hour at which access ends on a last day; None: it is the end of the day."""
+        return None if self.access_ends == END_OF_DAY else time.fromisoformat(self.access_ends)
+
+    @field_validator("access_ends")
+    @classmethod
+    def _an_hour(cls, text: str) -> str:
+        if text != END_OF_DAY and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
+            raise ValueError(f"{text!r} is neither {END_OF_DAY!r} nor an hour such as '18:00'")
+        return text
 
     @field_validator("default_zone")
     @classmethod
@@ -113,6 +137,16 @@ class TimeConfig(_Table):
         if not is_zone(name):
             raise ValueError(f"{name!r} is no IANA time zone")
         return name
+
+
+_Days = Annotated[int, Field(ge=0, le=3650)]
+
+
+class NoticesConfig(_Table):
+    """How many days before an end its warnings are issued."""
+
+    contract_end_days: tuple[_Days, ...] = (30, 14, 7, 1)
+    entitlement_end_days: tuple[_Days, ...] = (7, 1)
 
 
 class OpsConfig(_Table):
@@ -151,6 +185,13 @@ class RetryConfig(_Table):
     attempts: int | None = Field(default=None, ge=1)
 
 
+class BeforeStartConfig(_Table):
+    """Accounts are made so many days before the first day: `inactive` until it begins, or `active` at once."""
+
+    days: int = Field(ge=1, le=365)
+    state: Literal["inactive", "active"] = "inactive"
+
+
 class AppConfig(_Table):
     """One connected application. `scope`, `groups` and the values of `attributes` are CEL over `person`."""
 
@@ -168,6 +209,7 @@ class AppConfig(_Table):
     leave_of_absence: Literal["keep", "deactivate"] = "keep"
     remove_groups: bool = True
     delete_after_days: int | None = Field(default=None, ge=0, le=36500)
+    before_start: BeforeStartConfig | None = None
     retry: RetryConfig = RetryConfig()
     max_members_per_patch: int = Field(default=500, ge=1)
 
@@ -201,6 +243,7 @@ class AppConfig(_Table):
             identity_from=self.identity_from,
             identity=tuple(one for one in self.identity if one in self.attributes) if self.identity_from else (),
             delete_after=None if self.delete_after_days is None else timedelta(days=self.delete_after_days),
+            before_start=BeforeStart(self.before_start.days, self.before_start.state) if self.before_start else None,
         )
 
 
@@ -214,6 +257,7 @@ class Config(BaseSettings):
     audit: AuditConfig = AuditConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     time: TimeConfig = TimeConfig()
+    notices: NoticesConfig = NoticesConfig()
     ops: OpsConfig = OpsConfig()
     apps: dict[AppName, AppConfig] = Field(default_factory=dict)
     owners: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -252,7 +296,18 @@ class Config(BaseSettings):
 
     def compiled(self) -> tuple[Policy | None, list[ExpressionError]]:
         """The policy, or everything that keeps it from compiling."""
-        return compile_policy(self.policies(), self.time.default_zone, tables=self.lookups, owners=Owners(self.owners))
+        return compile_policy(
+            self.policies(),
+            self.time.default_zone,
+            self.time_rules(),
+            tables=self.lookups,
+            owners=Owners(self.owners),
+        )
+
+    def time_rules(self) -> TimeRules:
+        """When access ends on a last day, and when people are warned of it."""
+        notices = self.notices
+        return TimeRules(self.time.hour, notices.contract_end_days, notices.entitlement_end_days)
 
     def policies(self) -> list[ApplicationPolicy]:
         """The applications' policies."""

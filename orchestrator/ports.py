@@ -382,7 +382,7 @@ class ParkedAccount:
     @property
     def leaver(self) -> bool:
         """Whether somebody has access who should not."""
-        return self.state != "active"
+        return self.state in ("inactive", "absent")
 
 
 @dataclass(frozen=True, slots=True)

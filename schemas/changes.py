@@ -150,6 +150,36 @@ class ContractChanged(_WorkerChange):
         return self
 
 
+class EntitlementGranted(_WorkerChange):
+    """A temporary entitlement: membership of `group` in `app` beside what the policy gives, from `starts` (the event's
+    time when it is absent) until `ends`, whose day is the last one. What was stated last counts."""
+
+    TYPE = "jml.worker.entitlement_granted.v1"
+    app: Name
+    group: Name
+    starts: date | AwareDatetime | None = None
+    ends: date | AwareDatetime | None = None
+    reason: Text | None = Field(default=None, description="Why, in the words of whoever stated it; for the audit")
+
+
+class EntitlementRevoked(_WorkerChange):
+    """A temporary entitlement is taken back at once, before its end."""
+
+    TYPE = "jml.worker.entitlement_revoked.v1"
+    app: Name
+    group: Name
+    reason: Text | None = Field(default=None, description="Why, in the words of whoever stated it; for the audit")
+
+
+class ChangeWithdrawn(_WorkerChange):
+    """An earlier event is taken back as if it had never been stated, a transfer that does not happen for example."""
+
+    TYPE = "jml.worker.change_withdrawn.v1"
+    source: Name = Field(description="The CloudEvents source of the event that is withdrawn")
+    id: Name = Field(description="Its CloudEvents id")
+    reason: Text | None = Field(default=None, description="Why, in the words of whoever stated it; for the audit")
+
+
 class WorkerSnapshot(_WorkerChange):
     """The whole record as HR holds it now; what kind of change it is follows from what was known before."""
 
@@ -220,6 +250,9 @@ CHANGES: tuple[type[Change], ...] = (
     LeaveOfAbsenceEnded,
     ContractChanged,
     WorkerSnapshot,
+    EntitlementGranted,
+    EntitlementRevoked,
+    ChangeWithdrawn,
     IdpAccountDisabled,
     IdpAccountEnabled,
     IdpAttributesChanged,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 CommandKind = Literal["create", "patch", "deactivate", "reactivate", "delete"]
-DesiredState = Literal["active", "inactive", "absent"]
+DesiredState = Literal["staged", "active", "inactive", "absent"]
 Lane = Literal["deprovision", "provision"]
 
 
@@ -24,7 +24,7 @@ class AccountCommand(BaseModel):
     app: str
     kind: CommandKind
     revision: int = Field(ge=1)
-    state: DesiredState
+    state: DesiredState = Field(description="staged: made before the first day, and nobody can sign in with it yet")
     resource: dict[str, Any] = Field(description="The mapped SCIM attributes, complete")
     groups: list[str] = Field(default_factory=list, description="Display names of the groups the person should be in")
     event_id: str = Field(description="The event that caused it (source#id)")

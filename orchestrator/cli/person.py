@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, time
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +11,7 @@ from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table, to_json
 from orchestrator.config import Config
+from orchestrator.domain.entitlements import grants
 from orchestrator.domain.history import History
 from orchestrator.domain.lifecycle import spans, standing
 from orchestrator.errors import UserError
@@ -47,7 +48,7 @@ def show(
     found = run_async(_person(loaded, person_id))
     if found is None:
         raise UserError(f"no event ever named the person {person_id!r}; ids are the HR system's worker ids")
-    shown = document(found, loaded.time.default_zone, services.now())
+    shown = document(found, loaded.time.default_zone, services.now(), loaded.time.hour)
     if as_json:
         print_json(shown)
     else:
@@ -112,9 +113,9 @@ async def _person(config: Config, person_id: str) -> PersonView | None:
         return await store.person(person_id)
 
 
-def document(found: PersonView, default_zone: str, now: datetime) -> dict[str, Any]:
+def document(found: PersonView, default_zone: str, now: datetime, access_ends: time | None = None) -> dict[str, Any]:
     """Everything as one JSON object."""
-    engaged = spans(found.person, default_zone, now)
+    engaged = spans(found.person, default_zone, access_ends=access_ends)
     at_present = standing(found.person, default_zone, now, engaged)
     decision = found.person.decision
     return {
@@ -126,6 +127,7 @@ def document(found: PersonView, default_zone: str, now: datetime) -> dict[str, A
             {"id": one.id, "kind": one.kind, "start": one.start, "end": one.end, "ends_by": one.end_kind or None}
             for one in engaged
         ],
+        "entitlements": [one._asdict() for one in grants(found.person, default_zone, access_ends)],
         "attributes": attributes_since(found.person.history, now),
         "accounts": [_account(one) for one in found.accounts],
         "timers": [one._asdict() for one in found.timers],
@@ -180,6 +182,12 @@ def _print(shown: Mapping[str, Any]) -> None:
             for one in shown["engagements"]
         ],
     )
+    if shown["entitlements"]:
+        print_table(
+            "Temporary entitlements",
+            ("application", "group", "start", "end"),
+            [(one["app"], one["group"], moment(one["start"]), moment(one["end"])) for one in shown["entitlements"]],
+        )
     print_table(
         "Attributes",
         ("attribute", "value", "since"),

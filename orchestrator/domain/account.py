@@ -71,11 +71,16 @@ def command_kind(before: Account | None, state: DesiredState) -> CommandKind:
     known = before.state if before is not None else "absent"
     if state == "absent":
         return "delete"
-    if state == "inactive":
+    if state == "inactive" or (state, known) == ("staged", "active"):
         return "deactivate"
     if known == "absent":
         return "create"
-    return "patch" if known == "active" else "reactivate"
+    return "patch" if known == "active" or state == "staged" else "reactivate"
+
+
+def takes_access(state: DesiredState) -> bool:
+    """Whether the account is a leaver's: it had access and must not have it any more."""
+    return state in ("inactive", "absent")
 
 
 def lane(kind: CommandKind) -> Lane:

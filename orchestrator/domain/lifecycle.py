@@ -1,9 +1,11 @@
 """What a person's engagements and attributes mean at an instant: the standing, and when it changes next."""
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from orchestrator.domain.days import end_of, start_of
 from orchestrator.domain.history import EARLIEST, History, Stated
@@ -33,7 +35,11 @@ class Transition(StrEnum):
 
 
 class Span(NamedTuple):
-    """An engagement with its instants: access from `start` until `end` (None: open). `end_kind` says what ends it."""
+    """An engagement with its instants: access from `start` until `end` (None: open). `end_kind` says what ends it.
+
+    `event_id` is the event that put the end there, or else the start, `begun_by` the one of the start, which is the
+    first instant of `first_day` in `zone`.
+    """
 
     id: str
     kind: str
@@ -41,15 +47,32 @@ class Span(NamedTuple):
     end: datetime | None
     end_kind: str
     event_id: str
+    begun_by: str
+    first_day: date
+    zone: ZoneInfo
+
+    @property
+    def never_begins(self) -> bool:
+        """Whether its end was moved before its start."""
+        return self.end is not None and self.end <= self.start
+
+    def opens(self, days: int) -> datetime:
+        """The first instant of the day that is so many days before the first one."""
+        return start_of(max(self.first_day, date.min + timedelta(days=days)) - timedelta(days=days), self.zone)
 
 
 class Standing(NamedTuple):
-    """The person at an instant. `since` is the instant from which the status holds, `kind` that of the engagement."""
+    """The person at an instant. `since` is the instant from which the status holds, `kind` that of the engagement.
+
+    `ahead` is the next engagement of somebody who has none and is not blocked, `first_attributes` belong to its start.
+    """
 
     status: Status
     since: datetime
     kind: str
     attributes: Mapping[str, Any]
+    ahead: Span | None = None
+    first_attributes: Mapping[str, Any] = MappingProxyType({})
 
 
 class Boundary(NamedTuple):
@@ -60,12 +83,29 @@ class Boundary(NamedTuple):
     event_id: str
 
 
-def spans(person: Person, default_zone: str, now: datetime | None = None) -> list[Span]:
+class Facts(NamedTuple):
+    """What counts of an engagement: facts that name it against those that name none, the latest of each."""
+
+    engagement: Engagement
+    kind: Stated[str]
+    contract_end: Stated[date | None]
+    end: Stated[End | None]
+
+
+def spans(person: Person, default_zone: str, access_ends: time | None = None) -> list[Span]:
     """The engagements as spans of time, in the order of their starts. One whose start nobody stated is left out.
 
-    Each day is one of the zone in which the worker is on that day. `now` is ignored, and goes when nobody passes it.
+    Each day is one of the zone in which the worker is on that day. `access_ends` is the hour of the last day at which
+    access ends; None: it is the end of that day.
     """
     where = zones(person.history, default_zone)
+    found = facts(person, where)
+    first_days = {one.engagement.start.value for one in found}
+    return [_span(one, where, access_ends, first_days) for one in found]
+
+
+def facts(person: Person, where: Zones) -> list[Facts]:
+    """What counts of each engagement, in the order of their starts. One whose start nobody stated is left out."""
     started = sorted(
         ((engagement.start.value, engagement) for engagement in person.engagements.values() if engagement.start.value),
         key=lambda pair: (pair[0], pair[1].id),
@@ -75,11 +115,11 @@ def spans(person: Person, default_zone: str, now: datetime | None = None) -> lis
         return []
     contracts = _by_engagement(person.contracts, engagements, where)
     ends = _ends(person.ends, engagements, where)
-    return [_span(one, contracts.get(one.id, []), ends.get(one.id), where) for one in engagements]
+    return [_facts(one, contracts.get(one.id, []), ends.get(one.id)) for one in engagements]
 
 
 def standing(person: Person, default_zone: str, now: datetime, engaged: list[Span] | None = None) -> Standing:
-    """The person's standing at `now`."""
+    """The person's standing at `now`. `engaged` are the spans, where they are known."""
     engaged = spans(person, default_zone) if engaged is None else engaged
     attributes = person.history.at(now)
     running = [span for span in engaged if span.start <= now and (span.end is None or now < span.end)]
@@ -92,12 +132,18 @@ def standing(person: Person, default_zone: str, now: datetime, engaged: list[Spa
         since = max(since, _turned(person.history, ON_LEAVE, now))
         status = Status.ON_LEAVE if attributes.get(ON_LEAVE) else Status.ACTIVE
         return Standing(status, since, primary.kind, attributes)
+    ahead = next((span for span in engaged if span.start > now and not span.never_begins), None)
+    first_attributes: Mapping[str, Any] = {}
+    if ahead is not None:
+        first_attributes = person.history.at(ahead.start)
+        if attributes.get(SUSPENDED):
+            ahead = None
     over = [span for span in engaged if span.end is not None and span.end <= now]
     if over:
         last = max(over, key=lambda span: span.end or span.start)
-        return Standing(Status.LEFT, last.end or last.start, last.kind, attributes)
+        return Standing(Status.LEFT, last.end or last.start, last.kind, attributes, ahead, first_attributes)
     if engaged:
-        return Standing(Status.PREHIRE, now, engaged[0].kind, attributes)
+        return Standing(Status.PREHIRE, now, engaged[0].kind, attributes, ahead, first_attributes)
     return Standing(Status.UNKNOWN, now, "employee", attributes)
 
 
@@ -106,7 +152,7 @@ def boundaries(person: Person, engaged: list[Span], now: datetime) -> list[Bound
     found = []
     for span in engaged:
         if span.start > now:
-            found.append(Boundary("engagement_start", span.start, span.event_id))
+            found.append(Boundary("engagement_start", span.start, span.begun_by))
         if span.end is not None and span.end > now:
             found.append(Boundary(span.end_kind, span.end, span.event_id))
     for statement in person.history.after(now):
@@ -129,31 +175,38 @@ def transition(before: Status, after: Status, *, attributes_changed: bool) -> Tr
     return Transition.MOVER if attributes_changed and has else Transition.NONE
 
 
-def _span(
-    engagement: Engagement, contracts: list[ContractStatement], unnamed: Stated[End | None] | None, where: Zones
-) -> Span:
+def _facts(engagement: Engagement, contracts: list[ContractStatement], unnamed: Stated[End | None] | None) -> Facts:
     contract_end, kind = engagement.contract_end, engagement.kind
     for statement in contracts:
         if statement.contract_end is not None:
-            contract_end = contract_end.newer(*statement.contract_end)
+            contract_end = contract_end.or_newer(statement.contract_end)
         if statement.kind is not None:
-            kind = kind.newer(*statement.kind)
-    end = engagement.end if unnamed is None else engagement.end.newer(*unnamed)
+            kind = kind.or_newer(statement.kind)
+    end = engagement.end if unnamed is None else engagement.end.or_newer(unnamed)
+    return Facts(engagement, kind, contract_end, end)
+
+
+def _span(one: Facts, where: Zones, access_ends: time | None, first_days: set[date | None]) -> Span:
     ends = [
-        (_instant(fact.value, where), name, fact.event_id)
-        for fact, name in ((end, "termination"), (contract_end, "contract_end"))
+        (_instant(fact.value, where, access_ends, first_days), name, fact.event_id)
+        for fact, name in ((one.end, "termination"), (one.contract_end, "contract_end"))
         if fact.value is not None
     ]
-    assert engagement.start.value is not None
-    start = start_of(engagement.start.value, where.on(engagement.start.value))
-    if not ends:
-        return Span(engagement.id, kind.value, start, None, "", engagement.start.event_id)
-    instant, name, event_id = min(ends)
-    return Span(engagement.id, kind.value, start, instant, name, event_id)
+    begun = one.engagement.start
+    assert begun.value is not None
+    zone = where.on(begun.value)
+    start = start_of(begun.value, zone)
+    instant, name, event_id = min(ends) if ends else (None, "", begun.event_id)
+    return Span(one.engagement.id, one.kind.value, start, instant, name, event_id, begun.event_id, begun.value, zone)
 
 
-def _instant(end: End, where: Zones) -> datetime:
-    return end if isinstance(end, datetime) else end_of(end, where.on(end))
+def _instant(end: End, where: Zones, access_ends: time | None, first_days: set[date | None]) -> datetime:
+    """The instant of an end. Nobody is put out in the evening to come back at midnight: where the next engagement
+    begins on the day after, the last day lasts until it is over."""
+    if isinstance(end, datetime):
+        return end
+    goes_on = access_ends is not None and end < date.max and end + timedelta(days=1) in first_days
+    return end_of(end, where.on(end), None if goes_on else access_ends)
 
 
 def _day(end: End, where: Zones) -> date:

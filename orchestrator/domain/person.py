@@ -14,7 +14,10 @@ from orchestrator.domain.days import start_of, utc, zone
 from orchestrator.domain.history import History, Stated, Statement
 from schemas.changes import (
     Change,
+    ChangeWithdrawn,
     ContractChanged,
+    EntitlementGranted,
+    EntitlementRevoked,
     IdpAccountDisabled,
     IdpAccountEnabled,
     IdpAttributesChanged,
@@ -50,6 +53,11 @@ class Engagement(NamedTuple):
     contract_end: Stated[date | None] = Stated(None)
     end: Stated[End | None] = Stated(None)
 
+    @property
+    def facts(self) -> "tuple[Stated[Any], ...]":
+        """All of them."""
+        return self.start, self.kind, self.contract_end, self.end
+
 
 class ContractStatement(NamedTuple):
     """A change of contract that names no engagement; None in a field: not stated."""
@@ -63,6 +71,30 @@ class ContractStatement(NamedTuple):
         fact = self.contract_end or self.kind
         assert fact is not None
         return fact.stated, fact.event_id
+
+
+class Window(NamedTuple):
+    """When a temporary entitlement holds; an open end is None."""
+
+    starts: End
+    ends: End | None
+
+
+class Withdrawal(NamedTuple):
+    """When an event was taken back, and by which event. Where several did, it was the first."""
+
+    stated: datetime
+    event_id: str
+
+
+class Warned(NamedTuple):
+    """The last warning that was issued of an end: so many days before `due`."""
+
+    kind: str
+    app: str | None
+    group: str | None
+    due: datetime
+    days: int
 
 
 class Decision(NamedTuple):
@@ -83,11 +115,19 @@ class Person(NamedTuple):
     ends: tuple[Stated[End | None], ...] = ()
     """Ends that name no engagement, in the order in which they were stated; None rescinds what was stated before."""
     contracts: tuple[ContractStatement, ...] = ()
+    entitlements: Mapping[tuple[str, str], Stated[Window | None]] = MappingProxyType({})
+    """Temporary entitlements by application and group; None: revoked."""
+    withdrawn: Mapping[str, Withdrawal] = MappingProxyType({})
+    """Events that count as never stated, also those that have not arrived."""
     decision: Decision | None = None
+    warned: tuple[Warned, ...] = ()
+    """Of each end that is still to come, the last warning."""
 
 
 def apply(person: Person, change: Change, *, event_id: str, stated: datetime, default_zone: str) -> Person:
     """The person after `change`, which was stated by the event `event_id` at `stated`."""
+    if event_id in person.withdrawn and not isinstance(change, ChangeWithdrawn):
+        return person
     return _APPLIERS[type(change)](person, change, _Context(event_id, utc(stated), default_zone))
 
 
@@ -128,7 +168,14 @@ class _Context(NamedTuple):
         return Stated(value, self.stated, self.event_id)
 
 
-def _state(person: Person, values: Mapping[str, Any], effective: date | datetime | None, now: _Context) -> Person:
+def _state(
+    person: Person,
+    values: Mapping[str, Any],
+    effective: date | datetime | None,
+    now: _Context,
+    *,
+    repeats: bool = False,
+) -> Person:
     """One more statement. A day begins in the zone that it states itself, or else in the worker's on that day.
 
     A zone that is stated late therefore moves the days of statements that arrived before it.
@@ -141,11 +188,16 @@ def _state(person: Person, values: Mapping[str, Any], effective: date | datetime
     statement = Statement(instant, now.stated, now.event_id, values, day)
     if day is not None:
         statement = statement._replace(effective=_begin(statement, zones(history, default_zone), default_zone))
-    history = history.state(statement)
-    if TIME_ZONE in values and any(one.day for one in history.statements):
-        where = zones(history, default_zone)
-        history = history.moved(lambda one: _begin(one, where, default_zone))
-    return person._replace(history=history)
+    history = history.state(statement, repeats=repeats)
+    return person._replace(history=_placed(history, default_zone) if TIME_ZONE in values else history)
+
+
+def _placed(history: History, default_zone: str) -> History:
+    """The history after one more or one less statement of the zone: days begin elsewhere now."""
+    if not any(one.day for one in history.statements):
+        return history
+    where = zones(history, default_zone)
+    return history.moved(lambda one: _begin(one, where, default_zone))
 
 
 def _begin(statement: Statement, where: Zones, default_zone: str) -> datetime:
@@ -160,11 +212,13 @@ def _engage(
     person: Person,
     engagement_id: str,
     now: _Context,
+    *,
+    repeats: bool = False,
     **facts: Any,
 ) -> Person:
     known = person.engagements.get(engagement_id) or Engagement(engagement_id)
     newer: dict[str, Any] = {
-        name: cast("Stated[Any]", getattr(known, name)).newer(value, now.stated, now.event_id)
+        name: cast("Stated[Any]", getattr(known, name)).newer(value, now.stated, now.event_id, repeats=repeats)
         for name, value in facts.items()
     }
     return person._replace(engagements={**person.engagements, engagement_id: known._replace(**newer)})
@@ -183,7 +237,7 @@ def _moved(person: Person, change: WorkerMoved, now: _Context) -> Person:
 
 
 def _idp_attributes(person: Person, change: IdpAttributesChanged, now: _Context) -> Person:
-    return _state(person, change.attributes.stated(), None, now)
+    return _state(person, change.attributes.stated(), None, now, repeats=True)
 
 
 def _left(person: Person, change: WorkerLeft, now: _Context) -> Person:
@@ -218,12 +272,56 @@ def _snapshot(person: Person, change: WorkerSnapshot, now: _Context) -> Person:
         person,
         change.engagement_id or change.start_date.isoformat(),
         now,
+        repeats=True,
         start=change.start_date,
         kind=change.kind,
         contract_end=change.contract_end,
         end=change.last_day,
     )
-    return _state(person, {**change.attributes.stated(), ON_LEAVE: change.on_leave}, None, now)
+    return _state(person, {**change.attributes.stated(), ON_LEAVE: change.on_leave}, None, now, repeats=True)
+
+
+def _granted(person: Person, change: EntitlementGranted, now: _Context) -> Person:
+    starts = now.stated if change.starts is None else _end(change.starts)
+    return _entitle(person, change.app, change.group, Window(starts, _end(change.ends)), now)
+
+
+def _revoked(person: Person, change: EntitlementRevoked, now: _Context) -> Person:
+    return _entitle(person, change.app, change.group, None, now)
+
+
+def _entitle(person: Person, app: str, group: str, window: Window | None, now: _Context) -> Person:
+    known = person.entitlements.get((app, group)) or _NEVER_GRANTED
+    newer = known.newer(window, now.stated, now.event_id)
+    return person._replace(entitlements={**person.entitlements, (app, group): newer})
+
+
+_NEVER_GRANTED: Stated[Window | None] = Stated(None)
+
+
+def _end(stated: date | datetime | None) -> Any:
+    return utc(stated) if isinstance(stated, datetime) else stated
+
+
+def _withdrew(person: Person, change: ChangeWithdrawn, now: _Context) -> Person:
+    """Everything as if the event had never been stated. It may arrive later: its key is kept.
+
+    A withdrawal itself cannot be withdrawn: what became of the person would depend on which of the three came first.
+    """
+    key = f"{change.source}#{change.id}"
+    by = Withdrawal(now.stated, now.event_id)
+    withdrawn = {**person.withdrawn, key: min(by, person.withdrawn.get(key, by))}
+    engagements = {name: _without(engagement, key) for name, engagement in person.engagements.items()}
+    entitlements = {place: fact.without(key, _NEVER_GRANTED) for place, fact in person.entitlements.items()}
+    history = person.history.without(key)
+    return person._replace(
+        history=history if history is person.history else _placed(history, now.default_zone),
+        engagements={name: one for name, one in engagements.items() if any(fact.is_stated for fact in one.facts)},
+        ends=tuple(one for one in person.ends if one.event_id != key),
+        contracts=tuple(one for one in person.contracts if one.place[1] != key),
+        entitlements={place: fact for place, fact in entitlements.items() if fact.is_stated},
+        withdrawn=withdrawn,
+    )
 
 
 def _flag(name: str, value: bool) -> Callable[[Person, Any, _Context], Person]:
@@ -238,6 +336,12 @@ def _nothing(person: Person, change: Change, now: _Context) -> Person:
     return person
 
 
+def _without(engagement: Engagement, key: str) -> Engagement:
+    unstated = Engagement(engagement.id)
+    kept = (fact.without(key, none) for fact, none in zip(engagement.facts, unstated.facts, strict=True))
+    return Engagement(engagement.id, *kept)
+
+
 _APPLIERS: dict[type[Change], Callable[[Person, Any, _Context], Person]] = {
     WorkerJoined: _joined,
     WorkerRehired: _joined,
@@ -245,6 +349,9 @@ _APPLIERS: dict[type[Change], Callable[[Person, Any, _Context], Person]] = {
     WorkerLeft: _left,
     ContractChanged: _contract_changed,
     WorkerSnapshot: _snapshot,
+    EntitlementGranted: _granted,
+    EntitlementRevoked: _revoked,
+    ChangeWithdrawn: _withdrew,
     LeaveOfAbsenceStarted: _flag(ON_LEAVE, True),
     LeaveOfAbsenceEnded: _flag(ON_LEAVE, False),
     IdpAccountDisabled: _flag(SUSPENDED, True),

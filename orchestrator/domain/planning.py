@@ -75,6 +75,8 @@ def as_it_was(person: Person, since: datetime) -> Person:
         {one.id: _engagement(one, since) for one in person.engagements.values()},
         tuple(fact for fact in person.ends if fact.stated < since),
         tuple(one for one in person.contracts if one.place[0] < since),
+        {key: fact for key, fact in person.entitlements.items() if fact.stated < since},
+        {event: one for event, one in person.withdrawn.items() if one.stated < since},
     )
 
 

@@ -7,9 +7,9 @@ parts evaluated one by one to name the culprit.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -72,6 +72,24 @@ class ExpressionError(ValueError):
         self.reason = message
 
 
+class BeforeStart(NamedTuple):
+    """Accounts are made so many days before the first day, `inactive` or `active`."""
+
+    days: int
+    state: Literal["inactive", "active"] = "inactive"
+
+
+class TimeRules(NamedTuple):
+    """When access ends on a last day (None: with the day), and how many days before an end somebody is warned."""
+
+    access_ends: time | None = None
+    contract_end_days: tuple[int, ...] = ()
+    entitlement_end_days: tuple[int, ...] = ()
+
+
+_BY_DAYS = TimeRules()
+
+
 @dataclass(frozen=True, slots=True)
 class ApplicationPolicy:
     """What the configuration says of one application. Expressions are CEL over `person`.
@@ -93,6 +111,7 @@ class ApplicationPolicy:
     """The application whose account lends a new one here its identity: who moves house keeps the name on the door."""
     identity: tuple[str, ...] = ()
     """Attribute paths that are lent; they are written once too."""
+    before_start: BeforeStart | None = None
 
 
 class Desire(NamedTuple):
@@ -126,6 +145,7 @@ class Policy:
     applications: Mapping[str, _Compiled] = field(repr=False)
     digest: str
     default_zone: str = "UTC"
+    time: TimeRules = _BY_DAYS
     fields: frozenset[str] = frozenset()
     """The person's fields that CEL is given."""
     owners: Owners = field(default_factory=Owners)
@@ -156,19 +176,55 @@ class Policy:
             resource = with_value_of(lender.resource, resource, steps)
         return desire._replace(resource=resource)
 
-    def desires(self, person_id: str, standing: Standing) -> tuple[dict[str, Desire], list[ExpressionError]]:
+    @property
+    def days_before_start(self) -> set[int]:
+        """How many days before the first day some application makes its accounts."""
+        found = (compiled.policy.before_start for compiled in self.applications.values())
+        return {one.days for one in found if one is not None}
+
+    def desires(
+        self, person_id: str, standing: Standing, at: datetime | None = None
+    ) -> tuple[dict[str, Desire], list[ExpressionError]]:
         """What the person should have, by application; an application without an entry: no access there.
 
         Applications whose expressions fail for this person are named in the second part: nothing is known of them.
         """
         if standing.status not in (Status.ACTIVE, Status.ON_LEAVE):
+            return self._before_start(person_id, standing, at)
+        return self._evaluated(person_id, standing)
+
+    def _before_start(
+        self, person_id: str, standing: Standing, at: datetime | None
+    ) -> tuple[dict[str, Desire], list[ExpressionError]]:
+        """What is made ready for somebody's first day, as the policy will see them then."""
+        ahead = standing.ahead
+        if ahead is None or at is None:
             return {}, []
+        states = {
+            app: before.state
+            for app, compiled in self.applications.items()
+            if (before := compiled.policy.before_start) is not None and ahead.opens(before.days) <= at
+        }
+        if not states:
+            return {}, []
+        first_day = Standing(Status.PREHIRE, at, ahead.kind, standing.first_attributes)
+        desires, failed = self._evaluated(person_id, first_day, set(states))
+        for app, desire in desires.items():
+            if states[app] == "inactive":
+                desires[app] = Desire("staged", desire.resource, ())
+        return desires, failed
+
+    def _evaluated(
+        self, person_id: str, standing: Standing, only: Set[str] | None = None
+    ) -> tuple[dict[str, Desire], list[ExpressionError]]:
         context = self._context  # made once: each has the whole standard library, each evaluation its own person
         person = _person(person_id, standing)
         context.add_variable("person", {name: person[name] for name in self.fields})
         found: dict[str, Desire] = {}
         failed: list[ExpressionError] = []
         for app, compiled in self.applications.items():
+            if only is not None and app not in only:
+                continue
             if standing.status is Status.ON_LEAVE and compiled.policy.leave_of_absence == "deactivate":
                 continue
             try:
@@ -184,6 +240,7 @@ class Policy:
 def compile_policy(
     policies: list[ApplicationPolicy],
     default_zone: str = "UTC",
+    time_rules: TimeRules = _BY_DAYS,
     *,
     tables: Tables | None = None,
     owners: Owners | None = None,
@@ -251,12 +308,15 @@ def compile_policy(
             p.write_once,
             p.identity_from,
             p.identity,
+            p.before_start,
         ]
         for p in policies
     ]
-    text = orjson.dumps([default_zone, described, tables, owners.by_attribute], option=orjson.OPT_SORT_KEYS)
+    rules = [str(time_rules.access_ends), *time_rules[1:]]
+    text = orjson.dumps([default_zone, described, tables, owners.by_attribute, rules], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(text).hexdigest()[:16]
-    return Policy(compiled, digest, default_zone, _fields_named(policies), owners, _new_context(tables)), []
+    named = _fields_named(policies)
+    return Policy(compiled, digest, default_zone, time_rules, named, owners, _new_context(tables)), []
 
 
 def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> datetime | None:

@@ -10,8 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from orchestrator.domain.account import Account, command_kind
+from orchestrator.domain.end_warnings import EndWarning, Warnings, endings, warnings
+from orchestrator.domain.entitlements import Grant, entitlement_boundaries, grants
 from orchestrator.domain.lifecycle import (
     Boundary,
+    Span,
     Standing,
     Status,
     Transition,
@@ -20,8 +23,9 @@ from orchestrator.domain.lifecycle import (
     standing,
     transition,
 )
-from orchestrator.domain.person import ON_LEAVE, SUSPENDED, Decision, Person, apply
+from orchestrator.domain.person import ON_LEAVE, SUSPENDED, Decision, Person, apply, zones
 from orchestrator.domain.policy import Desire, Policy, retention_end
+from orchestrator.domain.superseding import superseded_by, supersedes
 from schemas.changes import Change, TimerFired
 from schemas.commands import CommandKind
 
@@ -29,6 +33,7 @@ MAX_SKEW = timedelta(minutes=10)
 """How far another process's clock may have been ahead of ours. Within it a person is never decided for an earlier
 instant than before, so that a timer which fired a moment early is not undone; beyond it the clock was wrong."""
 
+PRE_START = "pre_start"
 RETENTION_END = "retention_end"
 
 _EXPECTED_BACK = (Status.ON_LEAVE, Status.SUSPENDED)
@@ -66,11 +71,14 @@ class Resolution(NamedTuple):
     timers_set: tuple[Boundary, ...]
     timers_cancelled: tuple[Boundary, ...]
     problems: tuple[str, ...]
-    superseded: bool
-    """The change stated something, and newer statements leave nothing of it."""
     attributes_before: Mapping[str, Any]
     attributes: Mapping[str, Any]
     """As the last decision found them, and as this one did; for the audit."""
+    superseded_by: tuple[str, ...]
+    """The events that leave nothing of what the change stated; none where something of it counts."""
+    supersedes: tuple[str, ...]
+    """The events whose ends, kinds or entitlements counted until now."""
+    warnings: tuple[EndWarning, ...]
     ignored: tuple[str, ...] = ()
     """Attributes that the source stated and does not own."""
 
@@ -90,21 +98,24 @@ def resolve(
     after = person
     if admitted is not None:
         after = apply(person, admitted, event_id=cause.event_id, stated=cause.stated, default_zone=policy.default_zone)
-    engaged = spans(after, policy.default_zone)
+    engaged = spans(after, policy.default_zone, access_ends=policy.time.access_ends)
+    granted = grants(after, policy.default_zone, policy.time.access_ends)
     found = standing(after, policy.default_zone, at, engaged)
     before = person.decision
     known = person.history.at(before.at) if before else {}
     differing = {name for name, _ in known.items() ^ found.attributes.items()}
     changed = tuple(sorted(name for name in differing if known.get(name) != found.attributes.get(name)))
     kept = (found.status.value, found.kind, policy.digest)
-    after = after._replace(decision=Decision(at, *kept))
+    warned = _warnings(after, engaged, granted, policy, at)
+    after = after._replace(decision=Decision(at, *kept), warned=warned.warned)
     raised: tuple[Raised, ...] = ()
     problems: tuple[str, ...] = ()
     timer = isinstance(change, TimerFired)
     # Not `changed`: to an expression, an attribute stated to be empty differs from one that nobody stated.
-    stated = known != found.attributes
+    stated = known != found.attributes or person.entitlements != after.entitlements
     if before is None or stated or before[1:] != kept or found.status is not Status.ACTIVE or timer:
-        desires, failed = policy.desires(person.id, found)
+        desires, failed = policy.desires(person.id, found, at)
+        desires = _with_grants(desires, granted, found, at)
         problems = tuple(str(error) for error in failed)
         untouched = {error.app for error in failed}
 
@@ -116,7 +127,12 @@ def resolve(
             for app in sorted({*desires, *accounts} - untouched)
             if (one := _raise(person.id, app, accounts.get(app), wanted_of(app), found, cause, policy, at))
         )
-    wanted = {(one.kind, one.due): one for one in _boundaries(after, engaged, accounts, raised, found, policy, at)}
+    later = [
+        *_boundaries(after, engaged, accounts, raised, found, policy, at),
+        *entitlement_boundaries(granted, at),
+        *warned.boundaries,
+    ]
+    wanted = {(one.kind, one.due): one for one in later}
     open_timers = {(one.kind, one.due): one for one in timers}
     was = Status(before.status) if before else Status.UNKNOWN
     return Resolution(
@@ -128,10 +144,12 @@ def resolve(
         timers_set=tuple(one for key, one in wanted.items() if key not in open_timers),
         timers_cancelled=tuple(one for key, one in open_timers.items() if key not in wanted and one.due > at),
         problems=problems,
-        superseded=_nothing_new(person, after) and not timer,
         attributes_before=known,
         attributes=found.attributes,
         ignored=ignored,
+        superseded_by=() if timer else superseded_by(after, cause.event_id, policy.default_zone, at),
+        supersedes=() if timer else supersedes(person, after, policy.default_zone),
+        warnings=warned.issued,
     )
 
 
@@ -155,6 +173,26 @@ def _instant(person: Person, change: Change, now: datetime) -> datetime:
     if person.decision is not None:
         candidates.append(person.decision.at)
     return max(moment for moment in candidates if moment <= now + MAX_SKEW)
+
+
+def _warnings(after: Person, engaged: list[Span], granted: list[Grant], policy: Policy, at: datetime) -> Warnings:
+    rules = policy.time
+    ahead = endings(engaged, granted, rules.contract_end_days, rules.entitlement_end_days)
+    if not ahead:
+        return Warnings((), (), ())
+    return warnings(ahead, after.warned, zones(after.history, policy.default_zone), at)
+
+
+def _with_grants(
+    desires: dict[str, Desire], granted: Iterable[Grant], found: Standing, at: datetime
+) -> dict[str, Desire]:
+    """Temporary entitlements of somebody whose engagement runs, in applications where the policy gives an account."""
+    if found.status in (Status.ACTIVE, Status.ON_LEAVE):
+        for one in granted:
+            desire = desires.get(one.app)
+            if desire is not None and one.holds(at):
+                desires[one.app] = desire._replace(groups=tuple(sorted({*desire.groups, one.group})))
+    return desires
 
 
 def _raise(
@@ -205,7 +243,7 @@ def _target(
     app_policy = policy.app_policy(app)
     if account is None or account.state == "absent" or app_policy is None:
         return None, at
-    if account.state == "active":
+    if account.state in ("active", "staged"):
         since = found.since if found.status is not Status.ACTIVE else at
         if app_policy.delete_after == timedelta(0) and found.status not in _EXPECTED_BACK:
             return Desire("absent", account.resource, ()), since
@@ -229,7 +267,7 @@ def _deletion(account: Account, found: Standing, policy: Policy) -> datetime | N
 
 def _boundaries(
     person: Person,
-    engaged: list[Any],
+    engaged: list[Span],
     accounts: Mapping[str, Account],
     raised: tuple[Raised, ...],
     found: Standing,
@@ -237,18 +275,13 @@ def _boundaries(
     at: datetime,
 ) -> list[Boundary]:
     due = boundaries(person, engaged, at)
+    for span in engaged:
+        if span.start > at and not span.never_begins:
+            instants = {span.opens(days) for days in policy.days_before_start}
+            due += [Boundary(PRE_START, instant, span.begun_by) for instant in instants if instant > at]
     present = {**accounts, **{one.account.app: one.account for one in raised}}
     for account in present.values():
         end = _deletion(account, found, policy)
         if end is not None and end > at:
             due.append(Boundary(RETENTION_END, end, account.event_id))
     return due
-
-
-def _nothing_new(before: Person, after: Person) -> bool:
-    return (before.engagements, before.ends, before.contracts, before.history) == (
-        after.engagements,
-        after.ends,
-        after.contracts,
-        after.history,
-    )

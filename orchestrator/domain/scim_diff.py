@@ -10,10 +10,10 @@ GROUP_SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:Group"
 Operation = dict[str, Any]
 
 
-def create_body(resource: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a POST: the mapped attributes, active, with the schemas they belong to."""
+def create_body(resource: Mapping[str, Any], active: bool = True) -> dict[str, Any]:
+    """The body of a POST: the mapped attributes, active or not, with the schemas they belong to."""
     extensions = sorted(name for name in resource if name.startswith("urn:"))
-    return {"schemas": [USER_SCHEMA, *extensions], **resource, "active": True}
+    return {"schemas": [USER_SCHEMA, *extensions], **resource, "active": active}
 
 
 def patch_body(operations: Sequence[Operation]) -> dict[str, Any]:

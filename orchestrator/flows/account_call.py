@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from orchestrator.domain.account import Account, Progress
+from orchestrator.domain.account import Account, Progress, takes_access
 from orchestrator.errors import Ambiguous, Unavailable
 from orchestrator.flows.calling import Caller
 from orchestrator.ports import ScimRequest, ScimResponse
@@ -72,7 +72,12 @@ class Call:
     @property
     def urgent(self) -> bool:
         """Whether this run takes access away."""
-        return self.account.state != "active"
+        return takes_access(self.account.state) or (self.account.state == "staged" and self.remote.active is True)
+
+    @property
+    def opens(self) -> bool:
+        """Whether the account is to be open, and not made ready for a first day."""
+        return self.account.state == "active"
 
     async def hold_the_lease(self) -> None:
         """Say anew what is intended when the lease has run out, as it does in a long line before a slow application.

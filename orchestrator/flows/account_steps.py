@@ -52,9 +52,20 @@ class Steps:
         elif account.state == "inactive":
             await self._deactivate(call)
             await self._groups(call, account.groups)
+        elif account.state == "staged":
+            await self._stage(call)
+            await self._groups(call, ())
         else:
             await self._patch(call)
             await self._groups(call, account.groups)
+
+    async def _stage(self, call: Call) -> None:
+        """An account that is there before the first day: one that is found open is closed as a leaver's is."""
+        if call.remote.id is not None and not call.remote.is_out:
+            await self._deactivate(call)
+        await self._patch(call)
+        if not call.remote.is_out:
+            await self._deactivate(call)
 
     async def _create(self, call: Call) -> None:
         account, remote = call.account, call.remote
@@ -62,7 +73,7 @@ class Steps:
             raise Rejected("the application shows an account and answers 404 to a change of it")
         call.created = True
         try:
-            answer = await call.send(ScimRequest("POST", "/Users", create_body(account.resource)))
+            answer = await call.send(ScimRequest("POST", "/Users", create_body(account.resource, call.opens)))
         except Ambiguous:
             # It may exist now. Only a look can tell, and a second POST could make a second account.
             await self._find(call)
@@ -82,9 +93,10 @@ class Steps:
         created = (answer.body or {}).get("id")
         if not created:
             raise Rejected(f"the application answered a create with {answer.status} and no id")
-        remote.id, remote.active, remote.resource, remote.groups = str(created), True, account.resource, ()
-        if answer.body and is_active(answer.body) is False:
-            remote.active = False
+        remote.id, remote.active, remote.resource, remote.groups = str(created), call.opens, account.resource, ()
+        shown = is_active(answer.body) if answer.body else None
+        if shown is not None and shown is not call.opens:
+            remote.active = shown
             return await self._patch(call)
         return None
 
@@ -93,7 +105,7 @@ class Steps:
         if remote.id is None:
             return await self._create(call)
         changes = operations(remote.resource, account.resource)
-        if remote.active is not True:
+        if call.opens and remote.active is not True:
             changes.append(set_active(True))
         if not changes:
             return None
@@ -105,7 +117,7 @@ class Steps:
             return await self._patch(call)
         if answer.status == 409:
             raise UniquenessConflict("the application refuses a change because another account has the value (409)")
-        remote.active, remote.resource = True, account.resource
+        remote.active, remote.resource = remote.active or call.opens, account.resource
         return None
 
     async def _deactivate(self, call: Call) -> None:
@@ -242,4 +254,4 @@ def _has_arrived(account: Account, remote: Remote) -> bool:
         return remote.id is None
     if account.state == "inactive":
         return remote.is_out
-    return remote.active is True and remote.resource == account.resource
+    return remote.active is (account.state == "active") and remote.resource == account.resource

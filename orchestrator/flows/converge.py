@@ -190,7 +190,7 @@ class Converge:
 
     async def _retry(self, call: Call, error: Transient) -> bool:
         account, attempts = call.account, call.progress.attempts + 1
-        if self._attempts is not None and attempts >= self._attempts and account.state == "active":
+        if self._attempts is not None and attempts >= self._attempts and not call.urgent:
             return await self._park(call, error)
         now = self._clock.now()
         not_before = error.not_before if isinstance(error, RateLimited | Unavailable) else None
@@ -215,14 +215,14 @@ class Converge:
         details = {
             "code": error.code,
             "reason": str(error),
-            "leaver": account.state != "active",
+            "leaver": call.urgent,
             "attempts": attempts,
             **_told(account, call.remote),
         }
         sealed = _sealed(call.remote, call.progress.remote_id)
         entry = self._entry(AuditKind.COMMAND_PARKED, account, details, sealed=sealed)
         level = log.warning
-        if account.state != "active":
+        if call.urgent:
             level = log.error
             PARKED_LEAVERS.labels(self._app).inc()
         level("command_parked", app=self._app, code=error.code, correlation_id=account.correlation_id)
@@ -348,7 +348,7 @@ def _holds(account: Account, remote: Remote) -> bool:
         return remote.id is None or (remote.active is False and remote.groups == account.groups)
     return (
         remote.id is not None
-        and remote.active is True
+        and remote.active is (account.state == "active")
         and remote.groups == account.groups
         and remote.resource == account.resource
     )

@@ -21,6 +21,7 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, known_as, new_subject
 from orchestrator.errors import Poison, StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry, actor_of
+from orchestrator.flows.end_notices import end_notice, notice_issued, notice_message
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.flows.resolve_entries import About, decided, duplicated, of_nobody
 from orchestrator.metrics import EVENTS
@@ -266,7 +267,7 @@ class ResolveFlow:
             timers[boundary.kind, boundary.due] = boundary
         for boundary in resolution.timers_cancelled:
             del timers[boundary.kind, boundary.due]
-        outcome = "superseded" if resolution.superseded else "resolved" if resolution.raised else "no_change"
+        outcome = "superseded" if resolution.superseded_by else "resolved" if resolution.raised else "no_change"
         if not _came_too_early(one.change, batch.now):
             batch.changes.inbox.append(InboxRow(envelope.key, outcome))
         self._record(batch, one, person_id, resolution, cause, outcome)
@@ -274,6 +275,10 @@ class ResolveFlow:
             accounts[raised.account.app] = raised.account
             batch.touched[person_id, raised.account.app] = raised.account
             batch.commands.append(command(raised, envelope.traceparent, batch.at))
+        for warning in resolution.warnings:
+            notice = end_notice(resolution.person, warning)
+            batch.commands.append(notice_message(notice, cause, envelope.traceparent, batch.at))
+            batch.entries.append(notice_issued(notice, batch.subjects[person_id], cause, batch.at))
 
     def _record(
         self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str

@@ -9,7 +9,7 @@ import orjson
 from orchestrator.domain.account import Account
 from orchestrator.domain.lifecycle import Boundary
 from orchestrator.domain.resolve import Cause, Raised, Resolution
-from orchestrator.domain.sealing import Subject, differing
+from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, differing
 from orchestrator.flows.audit_writer import Entry, actor_of
 from schemas.audit import AuditKind
 from schemas.changes import Change
@@ -107,6 +107,10 @@ def _resolved(about: About, resolution: Resolution, outcome: str) -> Entry:
     }
     if resolution.changed:
         details["changed"] = resolution.changed
+    name, stand_in = about.subject.person_id, about.subject.id or SOMEBODY
+    for field in ("superseded_by", "supersedes"):
+        if events := getattr(resolution, field):
+            details[field] = [anonymous(event, name, stand_in) for event in events]
     if resolution.ignored:
         details["ignored"] = resolution.ignored
     values: dict[str, Any] = differing(resolution.attributes_before, resolution.attributes)

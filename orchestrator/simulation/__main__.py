@@ -1,4 +1,7 @@
-"""`python -m orchestrator.simulation`: replay one seed, or run many. Exits with 1 when a promise was broken."""
+"""`python -m orchestrator.simulation`: replay one seed, or run many, or a year of contractors.
+
+Exits with 1 when a promise was broken.
+"""
 
 import argparse
 import sys
@@ -8,6 +11,7 @@ from collections.abc import Iterable
 from orchestrator.simulation.invariants import judge
 from orchestrator.simulation.mutants import MUTANTS
 from orchestrator.simulation.world import World
+from orchestrator.simulation.year import END, ZONES, Year
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,7 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1, help="how many seeds, from that one on")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="with one fault of our own switched on")
+    parser.add_argument(
+        "what", nargs="?", choices=["seeds", "year"], default="seeds", help="seeds, or a year of contractors"
+    )
+    parser.add_argument("--people", type=int, default=1000, help="of the year")
     given = parser.parse_args(arguments)
+    if given.what == "year":
+        return live_through_a_year(given.people, given.seed)
     began = time.monotonic()
     broken = 0
     for seed in range(given.seed, given.seed + given.count):
@@ -27,6 +37,21 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = time.monotonic() - began
     _print([f"{broken} of {given.count} seeds broke a promise, {given.count / seconds:.1f} seeds a second"])
     return 1 if broken else 0
+
+
+def live_through_a_year(people: int, seed: int) -> int:
+    """A year of contractors in thirty zones; every broken promise is printed."""
+    began = time.monotonic()
+    year = Year(people, seed).run()
+    _print(year.violations)
+    out = sum(one.over is not None and one.over < END for one in year.contracts)
+    _print(
+        [
+            f"{people} contractors in {len(ZONES)} zones, {out} of them left; {year.killed} schedulers killed; "
+            f"{len(year.violations)} broken promises; {time.monotonic() - began:.0f} s"
+        ]
+    )
+    return 1 if year.violations else 0
 
 
 def run(seed: int, *, mutant: str | None = None, trace: bool = False) -> list[str]:

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 from orchestrator.adapters.sql.resolving import SAFETY_NET
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.history import EARLIEST
 from orchestrator.domain.person import Person
+from orchestrator.domain.timers import rank
 from orchestrator.ports import ApplicationHealth, ParkedAccount, ProgressUpdate, Quarantined, ResolveChanges, Timer
 from orchestrator.testing.auditing import SUBJECT, MemoryAuditIndex, MemorySubjectStore, NamesPeople
-from orchestrator.testing.tables import Tables, Transaction, Weather
+from orchestrator.testing.tables import Index, Tables, Transaction, Weather
 from schemas.envelope import Message
 
 PERSON, ACCOUNT, INBOX, OUTBOX, TIMER = "person", "account", "inbox", "outbox", "timer"
 QUARANTINED, GROUP, HEALTH = "quarantined", "entitlement_group", "application"
-
-_ENDS = ("contract_end", "termination", "leave_of_absence_start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,14 @@ class MemoryStore:
 
     def __init__(self, weather: Weather | None = None, owner: Callable[[], Hashable] = lambda: None) -> None:
         self.tables = Tables(weather, owner)
-        self.resolve = MemoryResolveStore(self.tables)
+        due = self.tables.index(TIMER, lambda _, row: None if row.fired_at else row.timer.due)
+        attention = self.tables.index(ACCOUNT, lambda _, row: row.attention_at)
+        accounts = self.tables.index(ACCOUNT, lambda key, _: key[0])
+        timers = self.tables.index(TIMER, lambda key, _: key[0])
+        self.resolve = MemoryResolveStore(self.tables, accounts, timers)
         self.converge = MemoryConvergeStore(self.tables)
-        self.timers = MemoryTimerStore(self.tables)
-        self.attention = MemoryAttentionStore(self.tables)
+        self.timers = MemoryTimerStore(self.tables, due)
+        self.attention = MemoryAttentionStore(self.tables, attention)
         self.outbox = MemoryOutbox(self.tables)
         self.audit_index = MemoryAuditIndex(self.tables)
         self.parked = MemoryParkedAccounts(self.tables)
@@ -77,24 +81,27 @@ async def _save_segment(
 
 
 class MemoryResolveStore:
-    """`ports.ResolveStore`."""
+    """`ports.ResolveStore`. The indexes are those of accounts and timers by person."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, *by_person: Index) -> None:
         self._tables = tables
+        self._by_person = by_person
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["MemoryResolveTransaction"]:
         """One transaction; see `ports.ResolveStore`."""
         async with self._tables.write() as transaction:
-            yield MemoryResolveTransaction(transaction, self._tables)
+            yield MemoryResolveTransaction(transaction, self._tables, *self._by_person)
 
 
 class MemoryResolveTransaction(NamesPeople):
     """`ports.ResolveTransaction`."""
 
-    def __init__(self, transaction: Transaction, tables: Tables) -> None:
+    def __init__(self, transaction: Transaction, tables: Tables, accounts: Index, timers: Index) -> None:
         self._transaction = transaction
         self._tables = tables
+        self._accounts_of = accounts
+        self._timers_of = timers
         self._known: set[str] = set()
         self._known_accounts: set[tuple[str, str]] = set()
 
@@ -117,31 +124,27 @@ class MemoryResolveTransaction(NamesPeople):
         self, person_ids: Sequence[str]
     ) -> tuple[dict[str, Person], dict[str, dict[str, Account]], dict[str, list[Timer]]]:
         """Lock and load persons, their accounts by application, and their open timers."""
-        transaction = self._transaction
+        transaction, accounts, timers = self._transaction, dict[str, dict[str, Account]](), dict[str, list[Timer]]()
         await transaction.statement()
-        persons: dict[str, Person] = {}
-        for person_id in await transaction.lock(PERSON, set(person_ids)):
-            persons[person_id] = _required(transaction.get(PERSON, person_id))
+        known = await transaction.lock(PERSON, set(person_ids))
+        persons = {one: _required(transaction.get(PERSON, one)) for one in known}
         self._known |= set(persons)
-        accounts: dict[str, dict[str, Account]] = {}
-        timers: dict[str, list[Timer]] = {}
-        if not persons:
-            return persons, accounts, timers
-        await transaction.statement()
-        for (person_id, app), row in transaction.scan(ACCOUNT):
-            if person_id in person_ids:
+        if persons:
+            await transaction.statement()
+        for person_id in person_ids:
+            for (_, app), row in transaction.find(ACCOUNT, self._accounts_of, person_id, person_id):
                 accounts.setdefault(person_id, {})[app] = row.account
                 self._known_accounts.add((person_id, app))
-        for (person_id, _, _), row in transaction.scan(TIMER):
-            if person_id in person_ids and row.fired_at is None:
-                timers.setdefault(person_id, []).append(row.timer)
+            for _, row in transaction.find(TIMER, self._timers_of, person_id, person_id):
+                if row.fired_at is None:
+                    timers.setdefault(person_id, []).append(row.timer)
         return persons, accounts, timers
 
     async def managers(self, person_ids: Sequence[str]) -> Mapping[str, str | None]:
         """The manager of each of these persons, as stored."""
         await self._transaction.statement()
-        rows = {one: self._transaction.get(PERSON, one) for one in person_ids}
-        return {one: _current(row, "manager_id") for one, row in rows.items() if row is not None}
+        rows = ((one, self._transaction.get(PERSON, one)) for one in person_ids)
+        return {one: _current(row, "manager_id") for one, row in rows if row is not None}
 
     async def save(self, changes: ResolveChanges, *, now: datetime) -> int | None:
         """Write everything in bulk; returns the id of the outbox segment, if anything is to be published."""
@@ -281,38 +284,37 @@ def _on(update: ProgressUpdate, row: AccountRow | None) -> AccountRow | None:
 
 
 class MemoryTimerStore:
-    """`ports.TimerStore`."""
+    """`ports.TimerStore`. The index is that of open timers by their due instants."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, due: Index) -> None:
         self._tables = tables
+        self._due = due
 
     async def next_due(self) -> datetime | None:
         """The due instant of the next timer that has not fired."""
-        rows = await self._tables.read(TIMER)
-        return min((row.timer.due for row in rows.values() if row.fired_at is None), default=None)
+        await self._tables.weather.statement()
+        return self._due.first()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["MemoryTimerTransaction"]:
         """One sweep; see `ports.TimerStore`."""
         async with self._tables.write() as transaction:
-            yield MemoryTimerTransaction(transaction, self._tables)
+            yield MemoryTimerTransaction(transaction, self._tables, self._due)
 
 
 class MemoryTimerTransaction(NamesPeople):
     """`ports.TimerTransaction`."""
 
-    def __init__(self, transaction: Transaction, tables: Tables) -> None:
+    def __init__(self, transaction: Transaction, tables: Tables, due: Index) -> None:
         self._transaction = transaction
         self._tables = tables
+        self._due = due
 
     async def take_due(self, *, now: datetime, limit: int) -> list[Timer]:
         """Up to `limit` timers that are due and have not fired, in order of due time, ends before starts."""
         await self._transaction.statement()
-        due = [
-            (row.timer.due, row.timer.kind not in _ENDS, row.timer.person_id, row.timer.kind)
-            for _, row in self._transaction.scan(TIMER)
-            if row.fired_at is None and row.timer.due <= now
-        ]
+        found = self._transaction.find(TIMER, self._due, EARLIEST, now)
+        due = [(row.timer.due, rank(row.timer.kind), row.timer.person_id, row.timer.kind) for _, row in found]
         keys = [(person_id, kind, at) for at, _, person_id, kind in sorted(due)]
         taken = await self._transaction.lock_free(TIMER, keys, limit)
         return [_required(self._transaction.get(TIMER, key)).timer for key in taken]
@@ -327,34 +329,32 @@ class MemoryTimerTransaction(NamesPeople):
 
 
 class MemoryAttentionStore:
-    """`ports.AttentionStore`."""
+    """`ports.AttentionStore`. The index is that of accounts by their `attention_at`."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, attention: Index) -> None:
         self._tables = tables
+        self._attention = attention
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["MemoryAttentionTransaction"]:
         """One sweep; see `ports.AttentionStore`."""
         async with self._tables.write() as transaction:
-            yield MemoryAttentionTransaction(transaction, self._tables)
+            yield MemoryAttentionTransaction(transaction, self._tables, self._attention)
 
 
 class MemoryAttentionTransaction:
     """`ports.AttentionTransaction`."""
 
-    def __init__(self, transaction: Transaction, tables: Tables) -> None:
+    def __init__(self, transaction: Transaction, tables: Tables, attention: Index) -> None:
         self._transaction = transaction
         self._tables = tables
+        self._attention = attention
 
     async def take(self, *, now: datetime, limit: int) -> list[Account]:
         """Up to `limit` accounts whose attention is due, oldest first, invisible to other relays until the end."""
         await self._transaction.statement()
-        due = sorted(
-            (row.attention_at, key)
-            for key, row in self._transaction.scan(ACCOUNT)
-            if row.attention_at is not None and row.attention_at <= now
-        )
-        taken = await self._transaction.lock_free(ACCOUNT, [key for _, key in due], limit)
+        due = [key for key, _ in self._transaction.find(ACCOUNT, self._attention, EARLIEST, now)]
+        taken = await self._transaction.lock_free(ACCOUNT, due, limit)
         return [_required(self._transaction.get(ACCOUNT, key)).account for key in taken]
 
     async def reissued(
@@ -376,11 +376,10 @@ class MemoryOutbox:
 
     async def published(self, segments: Sequence[int]) -> None:
         """Forget these segments."""
-        if not segments:
-            return
-        async with self._tables.write() as transaction:
-            for number in await transaction.lock(OUTBOX, set(segments)):
-                transaction.delete(OUTBOX, number)
+        if segments:
+            async with self._tables.write() as transaction:
+                for number in await transaction.lock(OUTBOX, set(segments)):
+                    transaction.delete(OUTBOX, number)
 
     async def leftover(self, *, older_than: datetime, limit: int) -> list[tuple[int, list[Message]]]:
         """Segments that nobody published for a while, oldest first."""

@@ -6,6 +6,7 @@ transactions that wait for each other are told apart by ending one. Everything t
 """
 
 import asyncio
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -48,6 +49,34 @@ class Calm:
         """See `Weather`."""
 
 
+class Index:
+    """The committed rows of a table in the order of what `place` says of each; None leaves a row out."""
+
+    def __init__(self, place: Callable[[Key, Row], Any]) -> None:
+        self.place = place
+        self._entries: list[tuple[Any, Key]] = []
+
+    def changed(self, key: Key, before: Row | None, after: Row | None) -> None:
+        """A row was committed or deleted (None)."""
+        if before is not None and (place := self.place(key, before)) is not None:
+            del self._entries[bisect_left(self._entries, (place, key))]
+        if after is not None and (place := self.place(key, after)) is not None:
+            insort(self._entries, (place, key))
+
+    def first(self) -> Any | None:
+        """The lowest place."""
+        return self._entries[0][0] if self._entries else None
+
+    def between(self, low: Any, high: Any) -> list[Key]:
+        """The keys of the rows from one place to another, both included."""
+        start = bisect_left(self._entries, low, key=_place_of)
+        return [key for _, key in self._entries[start : bisect_right(self._entries, high, key=_place_of)]]
+
+
+def _place_of(entry: tuple[Any, Key]) -> Any:
+    return entry[0]
+
+
 class Tables:
     """Committed rows by table and key, and the locks on them.
 
@@ -62,10 +91,21 @@ class Tables:
         self._waiters: dict[tuple[str, Key], list[asyncio.Future[None]]] = {}
         self._open: dict[Transaction, Hashable] = {}
         self._numbers: dict[str, int] = {}
+        self._indexes: dict[str, list[Index]] = {}
 
     def table(self, name: str) -> dict[Key, Row]:
         """The committed rows of one table."""
         return self.rows.setdefault(name, {})
+
+    def index(self, name: str, place: Callable[[Key, Row], Any]) -> Index:
+        """An index over a table that is empty yet."""
+        index = Index(place)
+        self._indexes.setdefault(name, []).append(index)
+        return index
+
+    def indexes(self, name: str) -> list[Index]:
+        """The indexes of a table."""
+        return self._indexes.get(name, [])
 
     def next_number(self, sequence: str) -> int:
         """The next number of a sequence; never used again, whatever becomes of the transaction."""
@@ -164,6 +204,15 @@ class Transaction:
             row = self._tables.table(name).get(key)
         return None if row is _DELETED else row
 
+    def find(self, name: str, index: Index, low: Any, high: Any) -> Iterator[tuple[Key, Row]]:
+        """The rows from one place of an index to another, both included, as this transaction sees them."""
+        written = self._written.get(name, {})
+        keys = index.between(low, high)
+        for key in (*keys, *(key for key in written if key not in keys)) if written else keys:
+            row = self.get(name, key)
+            if row is not None and (place := index.place(key, row)) is not None and low <= place <= high:
+                yield key, row
+
     def scan(self, name: str) -> Iterator[tuple[Key, Row]]:
         """All rows as this transaction sees them."""
         written = self._written.get(name)
@@ -222,9 +271,12 @@ class Transaction:
         """Make everything visible at once."""
         self.check()
         for name, written in self._written.items():
-            table = self._tables.table(name)
+            table, indexes = self._tables.table(name), self._tables.indexes(name)
             for key, row in written.items():
-                if row is _DELETED:
+                after = None if row is _DELETED else row
+                for index in indexes:
+                    index.changed(key, table.get(key), after)
+                if after is None:
                     table.pop(key, None)
                 else:
-                    table[key] = row
+                    table[key] = after

@@ -2,14 +2,16 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import SqlOutbox
-from orchestrator.adapters.sql.sweeping import SqlAttentionStore, SqlTimerStore
+from orchestrator.adapters.sql.sweeping import _OPEN, _TAKE_TIMERS, SqlAttentionStore, SqlTimerStore
 from orchestrator.adapters.sql.tables import account as account_table
+from orchestrator.adapters.sql.tables import timer as timer_table
 from orchestrator.ports import ResolveChanges, Timer
 from tests.contract.rows import MINUTE, NOW, account, another, message, save, save_accounts, timer
 
@@ -53,14 +55,18 @@ async def test_a_timer_fires_at_its_instant_and_once(timers: SqlTimerStore, data
 
 async def test_ends_come_before_starts_and_earlier_before_later(timers: SqlTimerStore, database: Database) -> None:
     """Who moves from one contract to the next at midnight leaves before joining."""
-    kinds = ["contract_end", "leave_of_absence_start", "termination"]
+    kinds = ["contract_end", "entitlement_end", "leave_of_absence_start", "termination"]
     ends = [timer("w2", kind) for kind in kinds]
-    rest = [timer("w1", kind) for kind in ("engagement_start", "leave_of_absence_end", "scheduled_change")]
+    starts = ("engagement_start", "entitlement_start", "leave_of_absence_end", "pre_start", "scheduled_change")
+    mail = [timer("w0", kind) for kind in ("contract_ends_notice", "entitlement_ends_notice")]
+    rest = [*(timer("w1", kind) for kind in starts), *mail]
     early, late = timer("w3", "scheduled_change", NOW - MINUTE), timer("w0", "termination", NOW + MINUTE)
     await save(database, ResolveChanges(timers_set=[*rest, late, *ends, early]))
     due = await sweep(timers, NOW + MINUTE)
     assert (due[0], due[-1]) == (early, late)
-    assert {one.kind for one in due[1:4]} == set(kinds)
+    assert {one.kind for one in due[1:5]} == set(kinds)
+    assert {one.kind for one in due[5:-3]} == set(starts)
+    assert due[-3:-1] == mail
 
 
 async def test_a_sweep_takes_no_more_than_it_can_chew(timers: SqlTimerStore, database: Database) -> None:
@@ -170,3 +176,29 @@ async def test_an_account_without_attention_is_left_alone(attention: SqlAttentio
         await connection.execute(sa.update(account_table).values(attention_at=None))
     async with attention.transaction() as transaction:
         assert await transaction.take(now=NOW + timedelta(days=9999), limit=9) == []
+
+
+# --- what it costs
+
+
+async def test_a_sweep_reads_what_is_due_and_nothing_else(timers: SqlTimerStore, database: Database) -> None:
+    """The cost of a sweep must not follow the number of timers: both statements walk the index of open timers."""
+    far = [timer(f"w{number:05}", due=NOW + timedelta(days=1, seconds=number)) for number in range(2000)]
+    await save(database, ResolveChanges(timers_set=far))
+    due = _TAKE_TIMERS.params(b_now=NOW, most=500)
+    for statement in (due, sa.select(timer_table.c.due).where(_OPEN).order_by(timer_table.c.due).limit(1)):
+        plan = await explain(database, statement)
+        assert "ix_timer_open" in plan, plan
+        assert "SCAN timer\n" not in plan, plan
+        assert "Seq Scan" not in plan, plan
+    assert await sweep(timers) == []
+
+
+async def explain(database: Database, statement: sa.Select[Any]) -> str:
+    """How the database would carry a statement out, once it knows the table."""
+    async with database.write() as connection:
+        await connection.execute(sa.text("analyze timer"))
+        compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        prefix = "explain query plan " if database.is_sqlite else "explain "
+        rows = await connection.exec_driver_sql(prefix + str(compiled))
+        return "\n".join(str(row[-1]) for row in rows) + "\n"

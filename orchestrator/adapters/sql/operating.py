@@ -33,7 +33,7 @@ from orchestrator.ports import (
 from schemas.envelope import Message
 
 _PARKED = account.c.status == "parked"
-_LEAVER = account.c.state != "active"
+_LEAVER = account.c.state.in_(("inactive", "absent"))
 _OPEN = timer.c.fired_at.is_(None)
 _PARKED_COLUMNS = (
     "person_id",

@@ -9,25 +9,36 @@ from sqlalchemy import RowMapping
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.history import History, Stated, Statement
-from orchestrator.domain.person import ContractStatement, Decision, End, Engagement, Person
+from orchestrator.domain.person import ContractStatement, Decision, End, Engagement, Person, Warned, Window, Withdrawal
 from orchestrator.domain.sealing import Subject
 from schemas.envelope import Message
 
 
 def person_record(person: Person) -> str:
-    """Everything stated of a person, as JSON."""
-    return orjson.dumps(
-        {
-            "history": person.history.statements,
-            "engagements": [
-                [one.id, one.start, one.kind, one.contract_end, one.end] for one in person.engagements.values()
-            ],
-            "ends": person.ends,
-            "contracts": [[one.contract_end, one.kind] for one in person.contracts],
-            "decision": person.decision,
-        },
-        default=_named_tuple,
-    ).decode()
+    """Everything stated of a person, as JSON. What few people have is left out for all others."""
+    record: dict[str, Any] = {
+        "history": person.history.statements,
+        "engagements": [
+            [one.id, *(_fact(fact) for fact in (one.start, one.kind, one.contract_end, one.end))]
+            for one in person.engagements.values()
+        ],
+        "ends": [_fact(one) for one in person.ends],
+        "contracts": [[fact and _fact(fact) for fact in (one.contract_end, one.kind)] for one in person.contracts],
+        "decision": person.decision,
+    }
+    if person.entitlements:
+        record["entitlements"] = [[*place, _fact(fact)] for place, fact in person.entitlements.items()]
+    if person.withdrawn:
+        record["withdrawn"] = [[key, *by] for key, by in person.withdrawn.items()]
+    if person.warned:
+        record["warned"] = person.warned
+    return orjson.dumps(record, default=_named_tuple).decode()
+
+
+def _fact(fact: Stated[Any]) -> list[Any]:
+    """The statement that counts, then those that it superseded, if there are any."""
+    earlier = [list(one[:3]) for one in fact.earlier]
+    return [*fact[:3], earlier] if earlier else list(fact[:3])
 
 
 def _named_tuple(value: Any) -> Any:
@@ -67,13 +78,25 @@ def read_person(person_id: str, record: str) -> Person:
             )
             for contract_end, kind in fields["contracts"]
         ),
+        entitlements={(app, group): _stated(fact, _window) for app, group, fact in fields.get("entitlements", ())},
+        withdrawn={key: Withdrawal(instant(stated), by) for key, stated, by in fields.get("withdrawn", ())},
         decision=Decision(instant(decision[0]), *decision[1:]) if decision else None,
+        warned=tuple(
+            Warned(kind, app, group, instant(due), days) for kind, app, group, due, days in fields.get("warned", ())
+        ),
     )
 
 
 def _stated(fact: Sequence[Any], read: Any) -> Stated[Any]:
-    value, stated, event_id = fact
-    return Stated(None if value is None else read(value), datetime.fromisoformat(stated), event_id)
+    """A fact as it was kept before there were earlier statements, or with them."""
+    value, stated, event_id, *more = fact
+    earlier = tuple(_stated(one, read) for one in more[0]) if more else ()
+    return Stated(None if value is None else read(value), datetime.fromisoformat(stated), event_id, earlier)
+
+
+def _window(value: Sequence[Any]) -> Window:
+    starts, ends = value
+    return Window(_end(starts), None if ends is None else _end(ends))
 
 
 def _day(text: str) -> date:

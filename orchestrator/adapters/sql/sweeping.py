@@ -14,16 +14,17 @@ from orchestrator.adapters.sql.subjects import SubjectRows
 from orchestrator.adapters.sql.tables import account, timer
 from orchestrator.domain.account import Account
 from orchestrator.domain.sealing import Subject
+from orchestrator.domain.timers import ENDS, WARNINGS
 from orchestrator.ports import Timer
 from schemas.envelope import Message
 
 _OPEN = timer.c.fired_at.is_(None)
-_ENDS_FIRST = sa.case((timer.c.kind.in_(("contract_end", "termination", "leave_of_absence_start")), 0), else_=1)
+_ENDS_FIRST = sa.case((timer.c.kind.in_(ENDS), 0), (timer.c.kind.in_(WARNINGS), 2), else_=1)
 _TAKE_TIMERS = (
     sa.select(timer)
     .where(_OPEN, timer.c.due <= sa.bindparam("b_now", type_=timer.c.due.type))
     .order_by(timer.c.due, _ENDS_FIRST, timer.c.person_id)
-    .limit(sa.bindparam("most"))
+    .limit(sa.bindparam("most", type_=sa.Integer))
     .with_for_update(skip_locked=True)
 )
 _FIRED = (

@@ -27,6 +27,7 @@ _ABOUT_SQL = {
     "test_a_refused_statement_names_no_person_and_is_not_tried_again",
     "test_two_resolvers_accept_one_event_once",
     "test_an_account_without_attention_is_left_alone",
+    "test_a_sweep_reads_what_is_due_and_nothing_else",
 }
 
 

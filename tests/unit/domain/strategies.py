@@ -6,10 +6,13 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import strategies as st
 
 from orchestrator.domain.history import EARLIEST, History, Stated, Statement
-from orchestrator.domain.person import ContractStatement, Decision, Engagement, Person
+from orchestrator.domain.person import ContractStatement, Decision, Engagement, Person, Warned, Window, Withdrawal
 from schemas.changes import (
     Change,
+    ChangeWithdrawn,
     ContractChanged,
+    EntitlementGranted,
+    EntitlementRevoked,
     IdpAccountDisabled,
     IdpAccountEnabled,
     IdpAttributesChanged,
@@ -116,6 +119,12 @@ def _contract_changed(draw: st.DrawFn) -> Change:
     return ContractChanged.model_validate(given)
 
 
+_entitlement = {
+    "worker_id": st.just(WORKER),
+    "app": st.sampled_from(["directory", "wiki"]),
+    "group": st.sampled_from(["admins", "night shift"]),
+}
+
 changes: st.SearchStrategy[Change] = st.one_of(
     _joined(),
     _snapshot(),
@@ -124,6 +133,9 @@ changes: st.SearchStrategy[Change] = st.one_of(
     st.builds(WorkerMoved, worker_id=st.just(WORKER), effective=_effective, attributes=attributes()),
     st.builds(LeaveOfAbsenceStarted, worker_id=st.just(WORKER), effective=_effective),
     st.builds(LeaveOfAbsenceEnded, worker_id=st.just(WORKER), effective=_effective),
+    st.builds(EntitlementGranted, **_entitlement, starts=_effective, ends=_effective),
+    st.builds(EntitlementRevoked, **_entitlement),
+    st.just(ChangeWithdrawn(worker_id=WORKER, source="hr", id="?")),
     st.just(IdpAccountDisabled(worker_id=WORKER)),
     st.just(IdpAccountEnabled(worker_id=WORKER)),
     st.builds(IdpAttributesChanged, worker_id=st.just(WORKER), attributes=attributes()),
@@ -134,8 +146,15 @@ changes: st.SearchStrategy[Change] = st.one_of(
 @st.composite
 def tellings(draw: st.DrawFn, most: int = 9) -> list[Telling]:
     """Changes stated at distinct times, in the order in which they were stated."""
-    told = sorted(draw(st.lists(instants, min_size=1, max_size=most, unique=True)))
-    return [(draw(changes), stated, f"hr#{number}") for number, stated in enumerate(told)]
+    instants_told = sorted(draw(st.lists(instants, min_size=1, max_size=most, unique=True)))
+    told: list[Telling] = [(draw(changes), stated, f"hr#{number}") for number, stated in enumerate(instants_told)]
+    # Of a record that is repeated only the first and the last statement are kept, so it is no use to withdraw one.
+    targets = [event for change, _, event in told if not isinstance(change, WorkerSnapshot | IdpAttributesChanged)]
+    for number, (change, stated, event) in enumerate(told):
+        if isinstance(change, ChangeWithdrawn):
+            target = draw(st.sampled_from([*targets, "hr#never-came"])).removeprefix("hr#")
+            told[number] = (change.model_copy(update={"id": target}), stated, event)
+    return told
 
 
 def shuffled(told: Sequence[Telling]) -> st.SearchStrategy[list[Telling]]:
@@ -151,7 +170,8 @@ _any_end = st.none() | st.dates() | any_instant
 
 
 def _facts(values: st.SearchStrategy[object]) -> st.SearchStrategy[Stated[object]]:
-    return st.builds(Stated, values, any_instant, any_text)
+    alone = st.builds(Stated, values, any_instant, any_text, st.just(()))
+    return st.builds(Stated, values, any_instant, any_text, st.lists(alone, max_size=2).map(tuple))
 
 
 _statements = st.builds(
@@ -184,5 +204,15 @@ persons: st.SearchStrategy[Person] = st.builds(
     engagements=st.lists(_engagements, max_size=3).map(lambda found: {one.id: one for one in found}),
     ends=st.lists(_facts(_any_end), max_size=3).map(tuple),
     contracts=st.lists(_contracts, max_size=3).map(tuple),
+    entitlements=st.dictionaries(
+        st.tuples(any_text, any_text),
+        _facts(st.none() | st.builds(Window, st.dates() | any_instant, _any_end)),
+        max_size=2,
+    ),
+    withdrawn=st.dictionaries(any_text, st.builds(Withdrawal, any_instant, any_text), max_size=2),
+    warned=st.lists(
+        st.builds(Warned, any_text, st.none() | any_text, st.none() | any_text, any_instant, st.integers(0, 99)),
+        max_size=2,
+    ).map(tuple),
     decision=st.none() | st.builds(Decision, any_instant, _statuses, any_text, any_text),
 )

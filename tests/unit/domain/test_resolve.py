@@ -350,9 +350,9 @@ def test_what_newer_statements_leave_nothing_of_is_superseded(story: Story) -> N
     hired(story, day("2026-01-05"), end="2026-06-30")
     old = WorkerJoined(worker_id="w1", start_date=date(2026, 1, 1), contract_end=date(2026, 3, 31))
     told = story.tell(old, day("2026-01-06"), stated=day("2026-01-04"))
-    assert told.superseded
+    assert told.superseded_by == ("hr#0001",)
     assert story.due() == {"contract_end": day("2026-07-01")}
-    assert not story.tell(contract_end("2026-08-31"), day("2026-01-07")).superseded
+    assert not story.tell(contract_end("2026-08-31"), day("2026-01-07")).superseded_by
 
 
 def test_overdue_timers_are_not_cancelled_for_they_are_about_to_fire(story: Story) -> None:
