@@ -113,7 +113,8 @@ def resolve(
     timer = isinstance(change, TimerFired)
     # Not `changed`: to an expression, an attribute stated to be empty differs from one that nobody stated.
     stated = known != found.attributes or person.entitlements != after.entitlements
-    if before is None or stated or before[1:] != kept or found.status is not Status.ACTIVE or timer:
+    # A grant may have begun or ended since then, and its timer may be on its way.
+    if before is None or stated or granted or before[1:] != kept or found.status is not Status.ACTIVE or timer:
         desires, failed = policy.desires(person.id, found, at)
         desires = _with_grants(desires, granted, found, at)
         problems = tuple(str(error) for error in failed)
