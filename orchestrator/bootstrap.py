@@ -123,6 +123,7 @@ class Runtime:
             concurrency=settings.concurrency,
             backoff=Backoff(settings.retry.base_seconds, settings.retry.max_seconds),
             attempts=settings.retry.attempts,
+            parked_leaver=Backoff(settings.retry.parked_leaver_seconds, settings.retry.parked_leaver_seconds),
             members_per_patch=settings.max_members_per_patch,
         )
 

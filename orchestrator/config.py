@@ -107,6 +107,8 @@ class RetryConfig(_Table):
     base_seconds: float = Field(default=2, gt=0)
     max_seconds: float = Field(default=900, gt=0)
     attempts: int | None = Field(default=None, ge=1)
+    parked_leaver_seconds: float = Field(default=3600, gt=0)
+    """A parked leaver is tried again after half to all of this, for ever: somebody still has access."""
 
 
 class AppConfig(_Table):
