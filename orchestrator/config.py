@@ -7,18 +7,30 @@ variables override the file: `JML_STORE__URL` is `[store] url`. All problems are
 import os
 import re
 import tomllib
+from base64 import b64decode
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from orchestrator.domain.days import is_zone
+from orchestrator.domain.notices import Receivers, is_address
 from orchestrator.domain.policy import ApplicationPolicy, ExpressionError, Policy, compile_policy
 from orchestrator.errors import ConfigError
 
 EMBEDDED = "embedded"
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 AppName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
 
@@ -148,6 +160,109 @@ class AppConfig(_Table):
         )
 
 
+class WebhookConfig(_Table):
+    """Where notices are posted, signed as https://www.standardwebhooks.com says. The secret is `whsec_...`, by
+    reference."""
+
+    url: AnyHttpUrl
+    secret_env: str | None = None
+    secret_file: Path | None = None
+    timeout_seconds: float = Field(default=15, gt=0, le=120)
+
+    @field_validator("url")
+    @classmethod
+    def _private(cls, url: AnyHttpUrl) -> AnyHttpUrl:
+        if url.scheme != "https" and url.host not in _LOOPBACK:
+            raise ValueError("is not https: a notice says who is about to leave")
+        if url.username or url.password:
+            raise ValueError("holds credentials: the signature is how the receiver knows us")
+        return url
+
+    def secret(self) -> str:
+        """The secret, read at start. Raises ConfigError where there is none, or none that can sign."""
+        secret = _referred("notices.webhook.secret", self.secret_env, self.secret_file)
+        try:
+            key = b64decode(secret.removeprefix("whsec_") + "==")
+        except ValueError:
+            key = b""
+        if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
+            raise ConfigError(["notices.webhook.secret: is not whsec_ and the base64 of 24 to 64 bytes"])
+        return secret
+
+
+class EmailConfig(_Table):
+    """How notices go out by e-mail, and to whom beside the addresses of manager and sponsor, which HR states."""
+
+    host: str
+    port: int = Field(default=587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    ca_file: Path | None = None
+    user: str | None = None
+    password_env: str | None = None
+    password_file: Path | None = None
+    sender: str
+    to: tuple[str, ...] = ()
+    manager: bool = True
+    sponsor: bool = True
+    templates: Path | None = None
+    timeout_seconds: float = Field(default=30, gt=0, le=120)
+
+    @field_validator("sender", "to")
+    @classmethod
+    def _addresses(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for address in (value,) if isinstance(value, str) else value:
+            if not is_address(address):
+                raise ValueError(f"{address!r} is no e-mail address")
+        return value
+
+    @model_validator(mode="after")
+    def _private(self) -> "EmailConfig":
+        if self.security == "none" and self.host not in _LOOPBACK:
+            raise ValueError("security is none: only for a server on this machine")
+        if self.user is not None and self.security == "none":
+            raise ValueError("user: no password goes over a connection without TLS")
+        return self
+
+    def password(self) -> str | None:
+        """The password of `user`, read at start. Raises ConfigError where it is missing."""
+        if self.user is None:
+            return None
+        return _referred("notices.email.password", self.password_env, self.password_file)
+
+
+class NoticesConfig(_Table):
+    """Who is told of ends that come, and of those that could not be enforced. Without receivers the notices stay on
+    their topic."""
+
+    webhook: WebhookConfig | None = None
+    email: EmailConfig | None = None
+    overdue_after_minutes: float = Field(default=15, gt=0)
+    retry: RetryConfig = RetryConfig(base_seconds=10, max_seconds=3600, attempts=30)
+
+    def receivers(self) -> Receivers:
+        """Who is told."""
+        email = self.email
+        if email is None:
+            return Receivers(webhook=self.webhook is not None)
+        return Receivers(self.webhook is not None, True, email.manager, email.sponsor, email.to)
+
+
+def _referred(key: str, variable: str | None, file: Path | None) -> str:
+    """What an environment variable or a file holds. Raises ConfigError where the reference leads nowhere."""
+    if file is not None:
+        try:
+            return file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is no text"
+            raise ConfigError([f"{key}_file: {file}: {reason}"]) from None
+    if variable is None:
+        raise ConfigError([f"{key}: neither {key.rpartition('.')[2]}_env nor {key.rpartition('.')[2]}_file is given"])
+    value = os.environ.get(variable)
+    if not value:
+        raise ConfigError([f"{key}_env: the environment variable {variable} is not set"])
+    return value
+
+
 class Config(BaseSettings):
     """Everything that can be configured."""
 
@@ -158,6 +273,7 @@ class Config(BaseSettings):
     audit: AuditConfig = AuditConfig()
     time: TimeConfig = TimeConfig()
     ops: OpsConfig = OpsConfig()
+    notices: NoticesConfig = NoticesConfig()
     apps: dict[AppName, AppConfig] = Field(default_factory=dict)
 
     @classmethod

@@ -7,6 +7,8 @@
       Poison                        a record nobody can read -> quarantine
       StoreUnavailable              the database does not answer: stop fetching, wait, acknowledge nothing
       BrokerUnavailable             Kafka does not take our messages: keep them in the outbox, try again
+      NotDelivered                  a receiver did not take a notice: worth trying again
+        Undeliverable               it will not get better by itself -> the notice is parked
       ScimError                     one call to an application did not do what it should
         Transient                   worth trying again
           RateLimited               429, with the instant before which not to call (application scope)
@@ -71,6 +73,19 @@ class BrokerUnavailable(JmlError):
     """Kafka did not confirm our messages."""
 
     code = "broker_unavailable"
+
+
+class NotDelivered(JmlError):
+    """A receiver did not take a notice. `code` is stable and fit for a metric; no attempt before `not_before`."""
+
+    def __init__(self, code: str, message: str, not_before: datetime | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.not_before = not_before
+
+
+class Undeliverable(NotDelivered):
+    """A receiver will never take the notice as things are: it is parked until a person tries again."""
 
 
 class ScimError(JmlError):

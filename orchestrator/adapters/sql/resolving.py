@@ -23,7 +23,17 @@ SAFETY_NET = timedelta(minutes=15)
 LONGEST_KEY = 1000
 
 _STANDING = ("record", "status", "manager_id", "email", "updated_at")
-_DESIRED = ("revision", "state", "desired", "since", "event_id", "correlation_id", "policy", "attention_at")
+_DESIRED = (
+    "revision",
+    "state",
+    "desired",
+    "since",
+    "event_id",
+    "correlation_id",
+    "policy",
+    "attention_at",
+    "raised_at",
+)
 _DELETE_TIMER = sa.delete(timer).where(
     timer.c.person_id == sa.bindparam("b_person_id"),
     timer.c.kind == sa.bindparam("b_kind"),
@@ -44,7 +54,7 @@ class SqlResolveStore:
             sa.select(person.c.id, person.c.record).where(among(person.c.id)).order_by(person.c.id).with_for_update()
         )
         self.accounts = sa.select(
-            *(account.c[name] for name in ("person_id", "app", *_DESIRED) if name != "attention_at")
+            *(account.c[name] for name in ("person_id", "app", *_DESIRED) if name not in ("attention_at", "raised_at"))
         ).where(among(account.c.person_id))
         self.timers = sa.select(timer).where(among(timer.c.person_id), timer.c.fired_at.is_(None))
         self.managers = sa.select(person.c.id, person.c.manager_id).where(among(person.c.id))
@@ -183,6 +193,7 @@ class SqlResolveTransaction:
                 "correlation_id": one.correlation_id,
                 "policy": one.policy,
                 "attention_at": now + SAFETY_NET,
+                "raised_at": now,
             }
             if (one.person_id, one.app) in self._known_accounts:
                 known.append({"b_person_id": one.person_id, "b_app": one.app, **row})

@@ -98,6 +98,8 @@ account = sa.Table(
     sa.Column("error", FreeText),
     # Both sides: when the relay should have a look. Null when nothing is open.
     sa.Column("attention_at", Instant),
+    # When the revision was decided, by the machine's time: an end that HR states late is overdue only from then on.
+    sa.Column("raised_at", Instant),
     # The end (its `since`) of which people were told that it is overdue.
     sa.Column("overdue_told", Instant),
 )

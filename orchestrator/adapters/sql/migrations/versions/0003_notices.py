@@ -16,11 +16,13 @@ WAITS = sa.text("next_attempt_at IS NOT NULL")
 
 def upgrade() -> None:
     """From the version before."""
+    op.add_column("account", sa.Column("raised_at", Instant))
     op.add_column("account", sa.Column("overdue_told", Instant))
-    op.create_index("ix_account_open_end", "account", ["app", "since"], postgresql_where=OPEN_END, sqlite_where=OPEN_END)
+    op.create_index(
+        "ix_account_open_end", "account", ["app", "since"], postgresql_where=OPEN_END, sqlite_where=OPEN_END
+    )
     op.execute(
-        "UPDATE account SET attention_at = since "
-        "WHERE status = 'parked' AND state <> 'active' AND attention_at IS NULL"
+        "UPDATE account SET attention_at = since WHERE status = 'parked' AND state <> 'active' AND attention_at IS NULL"
     )
     op.create_table(
         "notice_delivery",
