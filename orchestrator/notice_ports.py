@@ -1,4 +1,4 @@
-"""The edges of notices and overdue ends as Protocols; see `ports`."""
+"""The edges of what is due, of notices and of overdue ends, as Protocols; see `ports`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from orchestrator.domain.account import Account
 from orchestrator.domain.notices import Receiver
 from orchestrator.domain.person import Person
-from orchestrator.ports import Quarantined
+from orchestrator.ports import AccountView, Quarantined, Timer
 from schemas.envelope import Message
 from schemas.notices import Notice
 
@@ -131,6 +131,37 @@ class NoticeDesk(Protocol):
 
     def retry(self) -> AbstractAsyncContextManager[NoticeRetry]:
         """Commits at the end of the block, rolls back when it raises."""
+        ...
+
+
+class TimerView(NamedTuple):
+    """A timer, and when it fired."""
+
+    timer: Timer
+    fired_at: datetime | None
+
+
+class ComingStore(Protocol):
+    """What is due for people, and what became of a statement. All methods raise StoreUnavailable."""
+
+    async def due(self, *, until: datetime, after: Timer | None, limit: int) -> list[Timer]:
+        """Up to `limit` open timers that are due by `until`, in order, the ones behind `after`."""
+        ...
+
+    async def people(self, person_ids: Sequence[str]) -> dict[str, tuple[Person, dict[str, Account]]]:
+        """These persons with their accounts by application."""
+        ...
+
+    async def accounts(self, person_id: str) -> list[AccountView]:
+        """Both sides of one person's accounts."""
+        ...
+
+    async def timers(self, person_id: str) -> list[TimerView]:
+        """One person's timers, fired ones too, in order."""
+        ...
+
+    async def outcome(self, event_id: str) -> str | None:
+        """The terminal state that an event (source#id) reached; None while it is on its way."""
         ...
 
 

@@ -354,6 +354,7 @@ class TimelineEntry:
     app: str | None
     revision: int | None
     details: Mapping[str, Any]
+    event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

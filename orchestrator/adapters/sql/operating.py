@@ -211,6 +211,7 @@ def _timeline_entry(row: RowMapping) -> TimelineEntry:
         app=row["app"],
         revision=entry.get("revision"),
         details=entry.get("details") or {},
+        event_id=entry.get("event_id"),
     )
 
 
