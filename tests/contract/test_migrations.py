@@ -91,7 +91,8 @@ async def test_a_failing_revision_leaves_nothing_behind(
 ) -> None:
     copy = tmp_path / "100% of the migrations"
     shutil.copytree(module.REVISIONS, copy)
-    second = f'revision = "9998"\ndown_revision = "{ALL[-1]}"\n\ndef upgrade() -> None:\n    raise RuntimeError("no power")\n'
+    head = f'revision = "9998"\ndown_revision = "{ALL[-1]}"\n\n'
+    second = head + 'def upgrade() -> None:\n    raise RuntimeError("no power")\n'
     (copy / "versions" / "9998_second.py").write_text(second)
     monkeypatch.setattr(module, "REVISIONS", copy)
     database = Database(database_url)
