@@ -163,7 +163,9 @@ async def test_a_hostile_name_breaks_no_header(database: Database, tmp_path: Pat
     assert letter["Subject"] == "Access of Eve Bcc: everybody@example.com <script> ${due_utc} $$ ends in 7 days"
 
 
-@pytest.mark.parametrize("address", ["a@example.com, b@example.com", "a@example.com\nBcc: b@example.com", "<a@b>", "nobody"])
+@pytest.mark.parametrize(
+    "address", ["a@example.com, b@example.com", "a@example.com\nBcc: b@example.com", "<a@b>", "nobody"]
+)
 async def test_an_address_that_is_none_is_parked_and_nothing_is_sent(
     database: Database, tmp_path: Path, mailbox: Mailbox, address: str
 ) -> None:
