@@ -174,29 +174,6 @@ async def test_an_extension_moves_the_end_and_hr_has_the_last_word(
         await eventually(hr_won)
 
 
-async def test_what_cannot_be_extended_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with house(tmp_path, monkeypatch) as here:
-        await here.hires("4711")
-        await here.hires("4712", kind="employee")
-        await here.hires("4711", engagement="e2")
-        await eventually(lambda: _engagements(here, "4711", 2))
-        for arguments, words in {
-            ("nobody", "--until", LATER): "no event ever named the person 'nobody'",
-            ("4712", "--until", LATER): "no contractor's engagement that runs",
-            ("4711", "--until", LATER): "--engagement (e1, e2)",
-            ("4711", "--until", LATER, "--engagement", "e3"): "no contractor's engagement 'e3'",
-            ("4711", "--until", "2026-02-01", "--engagement", "e1"): "is over in Australia/Melbourne",
-            ("4711", "--until", NOW.date() + timedelta(days=9), "--engagement", "e1"): "with --yes it ends earlier",
-            ("4711", "--until", "tomorrow"): "is no date",
-            ("4711", "--until", LATER, "--as", "a b"): "is no name",
-        }.items():
-            done = await here.jml("extend", *arguments, "--reason", "x")
-            assert (done.code, done.out) == (2, ""), arguments
-            assert len(done.err.splitlines()) == 1
-            assert words in done.err
-        assert await here.end_of("4711") == end_of(SOON, MELBOURNE)
-
-
 async def _engagements(here: House, person_id: str, count: int) -> bool:
     found = await SqlComing(here.runtime.database).people([person_id])
     return person_id in found and len(found[person_id][0].engagements) == count
@@ -266,11 +243,3 @@ async def test_ctrl_c_stops_the_waiting_and_not_the_ending(tmp_path: Path, monke
             return await here.application.active("4711") is False
 
         await eventually(out)
-
-
-async def test_nothing_is_ended_without_the_word_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with house(tmp_path, monkeypatch) as here:
-        for arguments, words in {("4711",): "say --now", ("nobody", "--now", "--yes"): "no event ever named"}.items():
-            done = await here.jml("end", *arguments, "--reason", "x")
-            assert (done.code, done.out) == (2, "")
-            assert words in done.err
