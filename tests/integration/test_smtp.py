@@ -40,9 +40,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return cert, key
 
 
-def receiver(
-    mailbox: Mailbox, ca_file: Path | None, *, host: str = "localhost", login: str = "right"
-) -> SmtpReceiver:
+def receiver(mailbox: Mailbox, ca_file: Path | None, *, host: str = "localhost", login: str = "right") -> SmtpReceiver:
     return SmtpReceiver(
         host,
         mailbox.port,
