@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -21,13 +22,18 @@ from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka.consuming import Consumers, Records
 from orchestrator.adapters.kafka.embedded import BoundedPublisher, EmbeddedBroker, Unread, weight_of
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
+from orchestrator.adapters.letters import load_letters
 from orchestrator.adapters.scim_http import HttpScimTransport
+from orchestrator.adapters.smtp import SmtpReceiver
 from orchestrator.adapters.sql.converging import SqlConvergeStore
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.migrate import check_migrated, migrate
+from orchestrator.adapters.sql.notices import SqlNoticeStore
 from orchestrator.adapters.sql.outbox import SqlOutbox
+from orchestrator.adapters.sql.overdue import SqlOverdueStore
 from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore, SqlTimerStore
+from orchestrator.adapters.webhook import WebhookReceiver
 from orchestrator.config import Config
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.signed_note import parse_verifier
@@ -37,9 +43,12 @@ from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.checkpoints import CheckpointFlow
 from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.lane import Lanes
+from orchestrator.flows.notify import DeliveryFlow, NotifyFlow
 from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.flows.overdue import OverdueFlow
 from orchestrator.flows.relay import RelayFlow
 from orchestrator.flows.resolve import ResolveFlow
+from orchestrator.notice_ports import NoticeReceiver
 from orchestrator.ports import Clock, Publisher
 
 log = structlog.get_logger()
@@ -77,6 +86,7 @@ class Runtime:
     transports: list[HttpScimTransport] = field(default_factory=list)
     outboxes: list[OutboxPublisher] = field(default_factory=list)
     http: list[httpx.AsyncClient] = field(default_factory=list)
+    receivers: list[NoticeReceiver] = field(default_factory=list)
 
     def outbox(self) -> OutboxPublisher:
         """A publisher of the outbox, one for each role and lane.
@@ -104,6 +114,49 @@ class Runtime:
         store = SqlTimerStore(self.database)
         writer = AuditWriter("scheduler", self.wall.now())
         return ExpireFlow(store, self.outbox(), writer, self.clock, self.wall), store
+
+    def overdue_flow(self) -> OverdueFlow:
+        """The scheduler's other flow: ends that could not be enforced."""
+        return OverdueFlow(
+            SqlOverdueStore(self.database),
+            self.outbox(),
+            AuditWriter("scheduler", self.wall.now()),
+            self.clock,
+            self.wall,
+            tell_after=timedelta(minutes=self.config.notices.overdue_after_minutes),
+        )
+
+    def notify_flow(self) -> NotifyFlow:
+        """The notifier's intake."""
+        return NotifyFlow(SqlNoticeStore(self.database), self.config.notices.receivers(), self.wall)
+
+    def delivery_flows(self) -> list[DeliveryFlow]:
+        """What the notifier delivers over, one for each configured channel. Raises ConfigError."""
+        notices, retry = self.config.notices, self.config.notices.retry
+        receivers: list[NoticeReceiver] = []
+        if (webhook := notices.webhook) is not None:
+            timeout = webhook.timeout_seconds
+            receivers.append(WebhookReceiver(str(webhook.url), webhook.secret(), self.wall, timeout=timeout))
+        if (email := notices.email) is not None:
+            receivers.append(
+                SmtpReceiver(
+                    email.host,
+                    email.port,
+                    load_letters(email.templates, email.sender, self.config.time.default_zone),
+                    security=email.security,
+                    ca_file=email.ca_file,
+                    user=email.user,
+                    password=email.password(),
+                    sender=email.sender,
+                    timeout=email.timeout_seconds,
+                )
+            )
+        self.receivers += receivers
+        store, backoff = SqlNoticeStore(self.database), Backoff(retry.base_seconds, retry.max_seconds)
+        return [
+            DeliveryFlow(store, one, self.clock, self.wall, backoff=backoff, attempts=retry.attempts)
+            for one in receivers
+        ]
 
     def relay_flow(self) -> RelayFlow:
         """The relay's flow."""
@@ -150,6 +203,7 @@ class Runtime:
             concurrency=settings.concurrency,
             backoff=Backoff(settings.retry.base_seconds, settings.retry.max_seconds),
             attempts=settings.retry.attempts,
+            parked_leaver=Backoff(settings.retry.parked_leaver_seconds, settings.retry.parked_leaver_seconds),
             members_per_patch=settings.max_members_per_patch,
         )
 
@@ -193,6 +247,8 @@ async def open_runtime(
                 await transport.close()
             for client in runtime.http:
                 await client.aclose()
+            for receiver in runtime.receivers:
+                await receiver.close()
         if kafka_publisher is not None:
             await kafka_publisher.close()
         await database.close()

@@ -13,8 +13,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AnyHttpUrl,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -23,6 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from orchestrator.config_tables import RetryConfig, Table
 from orchestrator.domain.days import is_zone
 from orchestrator.domain.ownership import FACTS, Owners
 from orchestrator.domain.policy import (
@@ -34,17 +33,14 @@ from orchestrator.domain.policy import (
     compile_policy,
 )
 from orchestrator.errors import ConfigError
+from orchestrator.notice_config import NoticesConfig
 from schemas.changes import WorkerAttributes
 
 EMBEDDED = "embedded"
 AppName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KafkaConfig(_Table):
+class KafkaConfig(Table):
     """Where the events travel. `embedded` is a broker inside this process, for evaluation: it keeps nothing."""
 
     bootstrap: str = EMBEDDED
@@ -59,7 +55,7 @@ class KafkaConfig(_Table):
         return self.bootstrap == EMBEDDED
 
 
-class StoreConfig(_Table):
+class StoreConfig(Table):
     """The database, as a SQLAlchemy URL for an asyncio driver."""
 
     url: str = "sqlite+aiosqlite:///state/jml.db"
@@ -72,7 +68,7 @@ class StoreConfig(_Table):
         return url
 
 
-class WitnessConfig(_Table):
+class WitnessConfig(Table):
     """A witness of the audit log: where it takes checkpoints, and the key that its signatures are verified with."""
 
     url: AnyHttpUrl
@@ -88,7 +84,7 @@ class WitnessConfig(_Table):
         return text
 
 
-class AuditConfig(_Table):
+class AuditConfig(Table):
     """Where the auditor keeps the log, which key signs it, by reference, and who witnesses it."""
 
     dir: Path = Path("state/audit")
@@ -98,7 +94,7 @@ class AuditConfig(_Table):
     witnesses: tuple[WitnessConfig, ...] = ()
 
 
-class PrivacyConfig(_Table):
+class PrivacyConfig(Table):
     """How long records of people who left have to be kept: `jml person erase` refuses before."""
 
     retention_days_after_end: int | None = Field(default=None, ge=0, le=36500)
@@ -112,7 +108,7 @@ class PrivacyConfig(_Table):
 END_OF_DAY = "end_of_day"
 
 
-class TimeConfig(_Table):
+class TimeConfig(Table):
     """The zone of workers whose own zone HR does not state, and when access ends on a last day: with the day, or at an
     hour of it, `HH:MM` by the clock on the wall where the worker is."""
 
@@ -139,24 +135,14 @@ class TimeConfig(_Table):
         return name
 
 
-_Days = Annotated[int, Field(ge=0, le=3650)]
-
-
-class NoticesConfig(_Table):
-    """How many days before an end its warnings are issued."""
-
-    contract_end_days: tuple[_Days, ...] = (30, 14, 7, 1)
-    entitlement_end_days: tuple[_Days, ...] = (7, 1)
-
-
-class OpsConfig(_Table):
+class OpsConfig(Table):
     """The endpoint for health and metrics of each role; port 0 takes a free one."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
 
 
-class BearerAuth(_Table):
+class BearerAuth(Table):
     """A bearer token, by reference."""
 
     token_env: str | None = None
@@ -177,22 +163,14 @@ class BearerAuth(_Table):
         return None
 
 
-class RetryConfig(_Table):
-    """How long to wait between attempts, and when to give up (None: never)."""
-
-    base_seconds: float = Field(default=2, gt=0)
-    max_seconds: float = Field(default=900, gt=0)
-    attempts: int | None = Field(default=None, ge=1)
-
-
-class BeforeStartConfig(_Table):
+class BeforeStartConfig(Table):
     """Accounts are made so many days before the first day: `inactive` until it begins, or `active` at once."""
 
     days: int = Field(ge=1, le=365)
     state: Literal["inactive", "active"] = "inactive"
 
 
-class AppConfig(_Table):
+class AppConfig(Table):
     """One connected application. `scope`, `groups` and the values of `attributes` are CEL over `person`."""
 
     base_url: AnyHttpUrl

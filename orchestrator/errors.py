@@ -11,6 +11,8 @@
       WitnessUnavailable            a witness does not answer: try again, the log goes on
       WitnessRefused                a witness does not believe a checkpoint: a person has to look
       AuditLogDamaged               the audit log's files contradict each other: stop, a person has to look
+      NotDelivered                  a receiver did not take a notice: worth trying again
+        Undeliverable               it will not get better by itself -> the notice is parked
       ScimError                     one call to an application did not do what it should
         Transient                   worth trying again
           RateLimited               429, with the instant before which not to call (application scope)
@@ -99,6 +101,19 @@ class WitnessRefused(JmlError):
     """A witness refuses a checkpoint: it saw another log, a longer one, or does not know our key."""
 
     code = "witness_refused"
+
+
+class NotDelivered(JmlError):
+    """A receiver did not take a notice. `code` is stable and fit for a metric; no attempt before `not_before`."""
+
+    def __init__(self, code: str, message: str, not_before: datetime | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.not_before = not_before
+
+
+class Undeliverable(NotDelivered):
+    """A receiver will never take the notice as things are: it is parked until a person tries again."""
 
 
 class ScimError(JmlError):

@@ -405,6 +405,7 @@ class TimelineEntry:
     revision: int | None
     details: Mapping[str, Any]
     values: Mapping[str, Any] = field(default_factory=dict)
+    event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

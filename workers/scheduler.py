@@ -14,6 +14,8 @@ from orchestrator.errors import StoreUnavailable
 
 log = structlog.get_logger()
 
+OVERDUE_SECONDS = 15
+"""How often ends are counted that could not be enforced."""
 SAFETY_SECONDS = 1
 """The longest time between two looks: a timer that another process has just set is seen by then."""
 
@@ -21,6 +23,7 @@ SAFETY_SECONDS = 1
 def scheduler(runtime: Runtime) -> Role:
     """One APScheduler job at the next due instant, one at a safety interval; both do the same sweep."""
     expire, timers = runtime.expire_flow()
+    overdue = runtime.overdue_flow()
     jobs = AsyncIOScheduler(
         timezone=UTC, job_defaults={"coalesce": True, "max_instances": 2, "misfire_grace_time": None}
     )
@@ -41,6 +44,13 @@ def scheduler(runtime: Runtime) -> Role:
                 wake = datetime.now(UTC) + wait
                 jobs.add_job(sweep, DateTrigger(wake), id="next due", replace_existing=True)
 
+    async def look_for_overdue() -> None:
+        """Measure what should be closed by now, and have people told."""
+        try:
+            await overdue.sweep()
+        except StoreUnavailable as error:
+            log.warning("overdue_sweep_failed", reason=error.code)
+
     async def follow_clock() -> None:
         """A clock that is stepped, as the demo's is, brings its timers due at once."""
         while True:
@@ -52,6 +62,9 @@ def scheduler(runtime: Runtime) -> Role:
     async def start() -> None:
         """A sweep at once: there may be a backlog from the time we were down."""
         jobs.add_job(sweep, IntervalTrigger(seconds=SAFETY_SECONDS), id="safety", next_run_time=datetime.now(UTC))
+        jobs.add_job(
+            look_for_overdue, IntervalTrigger(seconds=OVERDUE_SECONDS), id="overdue", next_run_time=datetime.now(UTC)
+        )
         jobs.start()
         watching.append(asyncio.create_task(follow_clock(), name="follow clock"))
 

@@ -119,6 +119,23 @@ def audit(
         _report(bench_audit(folder, entries=entries, progress=bars), as_json)
 
 
+def timers(
+    count: Annotated[int, typer.Option("--timers", min=2000, help="Timers stored.")] = 1_000_000,
+    due: Annotated[int, typer.Option(min=1, help="Timers of them that are due at one instant.")] = 10_000,
+    kafka: Kafka = EMBEDDED,
+    store: Store = "sqlite",
+    as_json: AsJson = False,
+) -> None:
+    """Timers a second through the scheduler's sweep, and what an idle sweep costs with few and with many stored.
+
+    Example: `jml bench timers --timers 100000 --due 5000`
+    """
+    from orchestrator.bench.timing import bench_timers
+
+    with _Bars() as bars:
+        _report(bench_timers(kafka, store, timers=count, due=min(due, count // 2), progress=bars), as_json)
+
+
 class _Bars:
     """Progress on standard error, one bar for each phase."""
 

@@ -34,7 +34,9 @@ LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning
 
 @app.command()
 def run(
-    role: Annotated[str, typer.Argument(help="resolver, connector, scheduler, relay or auditor.", metavar="ROLE")],
+    role: Annotated[
+        str, typer.Argument(help="resolver, connector, scheduler, relay, auditor or notifier.", metavar="ROLE")
+    ],
     config: ConfigPath = DEFAULT_CONFIG,
     log_level: LogLevel = "info",
 ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import Config
 from orchestrator.errors import UserError
+from orchestrator.notice_ports import ComingStore, NoticeDesk, OverdueStore
 from orchestrator.ports import ErasureStore, OperatorStore, PlanStore, Publisher, SubjectStore, TimedRecord
 
 if TYPE_CHECKING:
@@ -99,6 +100,36 @@ async def erasure_store(config: Config) -> AsyncIterator[ErasureStore]:
     async with database(config) as opened:
         await check_database(opened)
         yield SqlErasureStore(opened)
+
+
+@asynccontextmanager
+async def coming_store(config: Config) -> AsyncIterator[ComingStore]:
+    """What is due, and what became of a statement. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.coming import SqlComing
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlComing(opened)
+
+
+@asynccontextmanager
+async def overdue_store(config: Config) -> AsyncIterator[OverdueStore]:
+    """Ends that could not be enforced. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.overdue import SqlOverdueStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlOverdueStore(opened)
+
+
+@asynccontextmanager
+async def notice_desk(config: Config) -> AsyncIterator[NoticeDesk]:
+    """Deliveries of notices. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.notices import SqlNoticeStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlNoticeStore(opened)
 
 
 async def check_database(opened: "Database") -> None:

@@ -1,16 +1,19 @@
 """`jml status`: everything in one look."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import typer
 
 from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
-from orchestrator.cli.output import moment, print_json, print_line, print_table
+from orchestrator.cli.output import duration, moment, print_json, print_line, print_table
 from orchestrator.config import Config
 from orchestrator.domain.account import AccountStatus
+from orchestrator.domain.notices import OVERDUE_AFTER, age
+from orchestrator.notice_ports import Overdue
 from orchestrator.ports import ApplicationHealth, StoreStatus
 
 app = typer.Typer(rich_markup_mode="markdown")
@@ -29,16 +32,28 @@ def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     Example: `jml status --json | jq .parked_leavers`
     """
     loaded = load(config)
-    found = run_async(_status(loaded))
+    now = services.now()
+    found, overdue = run_async(_status(loaded, now))
     if as_json:
-        print_json(document(loaded, found))
-    else:
-        _print(loaded, found)
+        print_json({**document(loaded, found), "overdue": _overdue(overdue, now)})
+        return
+    _print(loaded, found)
+    for name, late in overdue.items():
+        since = duration(age(late.oldest, now))
+        print_line(f"ALARM: {late.ends} ends overdue in {name}, the oldest for {since}, see `jml due --overdue`")
 
 
-async def _status(config: Config) -> StoreStatus:
-    async with services.operator_store(config) as store:
-        return await store.status()
+async def _status(config: Config, now: datetime) -> tuple[StoreStatus, Mapping[str, Overdue]]:
+    before = now - OVERDUE_AFTER
+    async with services.operator_store(config) as store, services.overdue_store(config) as overdue:
+        return await store.status(), await overdue.count(due=before, known=before)
+
+
+def _overdue(found: Mapping[str, Overdue], now: datetime) -> dict[str, Any]:
+    return {
+        name: {"ends": one.ends, "oldest": one.oldest, "oldest_seconds": round(age(one.oldest, now), 3)}
+        for name, one in found.items()
+    }
 
 
 def document(config: Config, found: StoreStatus) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import Subject, differing
 from orchestrator.errors import (
     Ambiguous,
+    NotEffective,
     Permanent,
     RateLimited,
     ScimError,
@@ -44,6 +45,10 @@ LOOK_AGAIN_SECONDS = 1.0
 """While somebody else has the account; mostly that takes less."""
 RECHECK = "recheck@"
 """The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
+DENIALS = 2
+"""How often a success without effect is tried again before it parks: a replica may be seconds behind its master."""
+PARKED_LEAVER = Backoff(3600, 3600)
+"""When a parked leaver is tried again: within the hour, and not all of them at once."""
 
 
 class Converge:
@@ -60,6 +65,7 @@ class Converge:
         *,
         backoff: Backoff,
         attempts: int | None,
+        parked_leaver: Backoff = PARKED_LEAVER,
     ) -> None:
         self._app = app
         self._caller = caller
@@ -69,6 +75,7 @@ class Converge:
         self._clock = clock
         self._backoff = backoff
         self._attempts = attempts
+        self._parked_leaver = parked_leaver
         self._chance = random.Random()
 
     async def __call__(self, person_id: str) -> None:
@@ -117,6 +124,8 @@ class Converge:
             return False
         except Transient as error:
             return await self._retry(call, error)
+        except NotEffective as error:
+            return await self._deny(call, error)
         except Permanent as error:
             return await self._park(call, error)
         maybe = progress.groups if read_back else ()
@@ -189,9 +198,22 @@ class Converge:
         return await self._save(account, done, recheck_at, *entries)
 
     async def _retry(self, call: Call, error: Transient) -> bool:
-        account, attempts = call.account, call.progress.attempts + 1
+        attempts = call.progress.attempts + 1
         if self._attempts is not None and attempts >= self._attempts and not call.urgent:
             return await self._park(call, error)
+        return await self._try_again(call, error)
+
+    async def _deny(self, call: Call, error: NotEffective) -> bool:
+        """The reads may have come from a replica that is behind: a false alarm at night costs more than seconds."""
+        before = call.progress
+        if before.error_code != error.code:  # attempts that failed otherwise say nothing about this
+            before = call.progress = replace(before, attempts=0)
+        if before.status is AccountStatus.PARKED or before.attempts >= DENIALS:
+            return await self._park(call, error)
+        return await self._try_again(call, error)
+
+    async def _try_again(self, call: Call, error: ScimError) -> bool:
+        account, attempts = call.account, call.progress.attempts + 1
         now = self._clock.now()
         not_before = error.not_before if isinstance(error, RateLimited | Unavailable) else None
         next_attempt = self._backoff.next_attempt(attempts, now, self._chance, not_before)
@@ -210,23 +232,28 @@ class Converge:
         return await self._save(account, retrying, next_attempt, entry)
 
     async def _park(self, call: Call, error: ScimError) -> bool:
-        account, attempts = call.account, call.progress.attempts + 1
-        parked = _failed(call, error, AccountStatus.PARKED, self._clock.now())
+        """Somebody who should be out is tried again for ever, while the alarm stands; who should get something waits
+        for a person, or for a newer revision."""
+        account, now = call.account, self._clock.now()
+        leaver = call.urgent
+        parked = _failed(call, error, AccountStatus.PARKED, now)
         details = {
             "code": error.code,
             "reason": str(error),
-            "leaver": call.urgent,
-            "attempts": attempts,
+            "leaver": leaver,
+            "attempts": parked.attempts,
             **_told(account, call.remote),
         }
+        level, next_attempt = log.warning, None
+        if leaver:
+            level, next_attempt = log.error, self._parked_leaver.next_attempt(1, now, self._chance)
+            details["next_attempt"] = timestamp(next_attempt)
+            if call.progress.status is not AccountStatus.PARKED:
+                PARKED_LEAVERS.labels(self._app).inc()
+        level("command_parked", app=self._app, code=error.code, correlation_id=account.correlation_id)
         sealed = _sealed(call.remote, call.progress.remote_id)
         entry = self._entry(AuditKind.COMMAND_PARKED, account, details, sealed=sealed)
-        level = log.warning
-        if call.urgent:
-            level = log.error
-            PARKED_LEAVERS.labels(self._app).inc()
-        level("command_parked", app=self._app, code=error.code, correlation_id=account.correlation_id)
-        return await self._save(account, parked, None, entry)
+        return await self._save(account, parked, next_attempt, entry)
 
     async def _save(self, account: Account, progress: Progress, attention_at: datetime | None, *entries: Entry) -> bool:
         update = ProgressUpdate(account.person_id, progress, attention_at)

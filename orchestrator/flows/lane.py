@@ -10,7 +10,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.account_queues import DRAIN_SECONDS, AccountQueues
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.calling import Caller
-from orchestrator.flows.converge import Converge
+from orchestrator.flows.converge import PARKED_LEAVER, Converge
 from orchestrator.flows.group_commit import Loader, Saver
 from orchestrator.flows.membership import Membership
 from orchestrator.flows.outbox import OutboxPublisher
@@ -39,6 +39,7 @@ class Lanes:
         concurrency: int,
         backoff: Backoff,
         attempts: int | None = None,
+        parked_leaver: Backoff = PARKED_LEAVER,
         members_per_patch: int = 500,
     ) -> None:
         self.app = app
@@ -58,6 +59,7 @@ class Lanes:
             clock,
             backoff=backoff,
             attempts=attempts,
+            parked_leaver=parked_leaver,
         )
         self.queues = AccountQueues(
             converge,

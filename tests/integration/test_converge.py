@@ -542,16 +542,22 @@ async def test_operators_see_it_open_again_when_it_was_paused_before_a_restart(
     assert (await SqlOperatorStore(office.database).status()).health["crm"].state == "open"
 
 
-async def test_a_yes_without_effect_parks_a_leaver_and_alarms(
+async def says_yes(request: Request) -> Response | None:
+    """Answers every change with success, and changes nothing."""
+    return Response(200, b"{}", JSON) if request.method == "PATCH" else None
+
+
+async def test_a_yes_without_effect_is_tried_again_before_it_parks_a_leaver_and_alarms(
     connector: Connector, application: Application, office: Office
 ) -> None:
     await connector.converge("ada")
-
-    async def says_yes(request: Request) -> Response | None:
-        return Response(200, b"{}", JSON) if request.method == "PATCH" else None
-
     application.behave = says_yes
     await connector.converge("ada", state="inactive")
+    for attempt in (1, 2):
+        progress = await office.progress("ada")
+        assert (progress.status, progress.attempts) == (AccountStatus.RETRYING, attempt)
+        assert await SqlOperatorStore(office.database).parked() == []
+        await connector.wait(10)
     assert await application.active("ada") is True
     progress = await office.progress("ada")
     assert (progress.status, progress.error_code) == (AccountStatus.PARKED, "not_effective")
@@ -560,6 +566,61 @@ async def test_a_yes_without_effect_parks_a_leaver_and_alarms(
     (entry,) = await connector.recorded("command_parked", person_id="ada")
     assert entry["details"]["leaver"] is True
     assert (await SqlOperatorStore(office.database).status()).parked_leavers == {"crm": 1}
+
+
+async def test_a_replica_that_is_seconds_behind_is_no_false_alarm(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    await connector.converge("ada")
+    application.behave = says_yes
+    await connector.converge("ada", state="inactive")
+    application.behave = None
+    await connector.wait(10)
+    assert (await office.progress("ada")).status is AccountStatus.APPLIED
+    await connector.wait(OPEN_INTENT.total_seconds())
+    assert is_applied(await office.progress("ada"), 2)
+    assert await application.active("ada") is False
+    assert await connector.recorded("command_parked") == []
+
+
+async def test_attempts_that_failed_otherwise_do_not_count_as_denials(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    await connector.converge("ada")
+    application.faults("PATCH", *[Response(503, b"{}", JSON)] * 3)
+    await connector.converge("ada", state="inactive")
+    for _ in range(2):
+        await connector.wait(60)
+    assert (await office.progress("ada")).attempts == 3
+    application.behave = says_yes
+    await connector.wait(60)
+    assert (await office.progress("ada")).status is AccountStatus.RETRYING
+
+
+async def test_a_parked_leaver_is_tried_again_for_ever_and_out_in_the_end(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    """Each attempt is evidence, and until one succeeds the alarm stands."""
+    await connector.converge("ada")
+
+    async def refuses(request: Request) -> Response | None:
+        return Response(400, b'{"scimType":"mutability"}', JSON) if request.method == "PATCH" else None
+
+    application.behave = refuses
+    await connector.converge("ada", state="inactive")
+    for _ in range(3):
+        due = await office.attention_at("ada")
+        assert due is not None
+        assert timedelta(minutes=30) <= due - connector.clock.now() <= timedelta(hours=1)
+        await connector.wait(3600)
+        assert (await SqlOperatorStore(office.database).status()).parked_leavers == {"crm": 1}
+    entries = await connector.recorded("command_parked", person_id="ada")
+    assert [one["details"]["attempts"] for one in entries] == [1, 2, 3, 4]
+    application.behave = None
+    await connector.wait(3600)
+    assert is_applied(await office.progress("ada"), 2)
+    assert await application.active("ada") is False
+    assert await office.attention_at("ada") is None
 
 
 async def test_a_refused_account_is_parked_until_a_newer_revision(

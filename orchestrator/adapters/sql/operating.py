@@ -221,6 +221,7 @@ def _timeline_entry(row: RowMapping, known_as: Subject) -> TimelineEntry:
         revision=entry.get("revision"),
         details=entry.get("details") or {},
         values=_values(entry, known_as),
+        event_id=entry.get("event_id"),
     )
 
 

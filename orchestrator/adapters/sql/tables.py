@@ -99,10 +99,17 @@ account = sa.Table(
     sa.Column("error", FreeText),
     # Both sides: when the relay should have a look. Null when nothing is open.
     sa.Column("attention_at", Instant),
+    # When the revision was decided, by the machine's time: an end that HR states late is overdue only from then on.
+    # The end (its `since`) of which people were told that it is overdue.
+    sa.Column("overdue_told", Instant),
 )
 sa.Index("ix_account_attention_at", account.c.attention_at, postgresql_where=account.c.attention_at.is_not(None))
 sa.Index("ix_account_remote_id", account.c.app, account.c.remote_id)
 sa.Index("ix_account_parked", account.c.app, postgresql_where=account.c.status == "parked")
+OPEN_END = sa.text("state NOT IN ('active', 'staged') AND (status <> 'applied' OR applied_revision < revision)")
+"""Access that should be over and is not known to be. Word for word the condition of the index: with parameters in its
+place neither database would use it."""
+sa.Index("ix_account_open_end", account.c.app, account.c.since, postgresql_where=OPEN_END, sqlite_where=OPEN_END)
 
 inbox = sa.Table(
     "inbox",
@@ -161,6 +168,32 @@ application = sa.Table(
     sa.Column("reason", FreeText, nullable=False),
     sa.Column("since", Instant),
     sa.Column("not_before", Instant),
+)
+
+notice_delivery = sa.Table(
+    "notice_delivery",
+    metadata,
+    sa.Column("notice_id", sa.String(64), primary_key=True),
+    sa.Column("receiver", sa.String(400), primary_key=True),
+    sa.Column("channel", sa.String(16), nullable=False),
+    sa.Column("person_id", PersonId, nullable=False),
+    sa.Column("notice", sa.Text, nullable=False),
+    sa.Column("issued_at", Instant, nullable=False),
+    sa.Column("status", sa.String(10), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # Null when nothing is left to do.
+    sa.Column("next_attempt_at", Instant),
+    sa.Column("delivered_at", Instant),
+    sa.Column("error_code", sa.String(40)),
+    sa.Column("error", FreeText),
+)
+_WAITS = sa.text("next_attempt_at IS NOT NULL")
+sa.Index(
+    "ix_notice_delivery_due",
+    notice_delivery.c.channel,
+    notice_delivery.c.next_attempt_at,
+    postgresql_where=_WAITS,
+    sqlite_where=_WAITS,
 )
 
 entitlement_group = sa.Table(

@@ -23,6 +23,13 @@ NEED_CONFIG: tuple[Arguments, ...] = (
     ("status",),
     ("lag",),
     ("person", "show", "1"),
+    ("due",),
+    ("due", "--overdue"),
+    ("timers", "show", "1"),
+    ("extend", "1", "--until", "2099-01-01", "--reason", "x"),
+    ("end", "1", "--now", "--reason", "x", "--yes"),
+    ("notices", "list"),
+    ("notices", "retry", "--all"),
     ("parked", "list"),
     ("parked", "retry", "--all"),
     ("quarantine", "list"),
@@ -38,7 +45,8 @@ NEED_CONFIG: tuple[Arguments, ...] = (
     ("topics", "create"),
     ("topics", "list"),
 )
-NEED_STORE = [one for one in NEED_CONFIG if one[0] in ("status", "person", "parked", "quarantine")]
+_READS_STORE = ("status", "person", "parked", "quarantine", "due", "timers", "notices", "extend", "end")
+NEED_STORE = [one for one in NEED_CONFIG if one[0] in _READS_STORE]
 NEED_KAFKA: tuple[Arguments, ...] = (("lag",), ("topics", "create"), ("topics", "list"), ("events", "send", "-"))
 EVENT = b"""\
 {"specversion":"1.0","id":"1","source":"hr/me","type":"jml.worker.joined.v1","time":"2026-03-02T08:15:00Z",\
@@ -113,6 +121,13 @@ def test_the_embedded_broker_cannot_be_reached_from_outside(
         (("audit", "export", "--format", "xml"), "--format"),
         (("quarantine", "show", "hr.events", "-1", "0"), "-1"),
         (("parked", "retry"), "a PERSON, --app APP, or --all"),
+        (("notices", "retry"), "NOTICE or --all"),
+        (("due", "--within", "soon"), "--within 'soon'"),
+        (("due", "--app", "nonsense"), "no application 'nonsense'"),
+        (("extend", "4711", "--until", "tomorrow", "--reason", "x"), "--until 'tomorrow'"),
+        (("extend", "4711", "--until", "2099-01-01", "--reason", "x", "--as", "a b"), "--as"),
+        (("end", "4711", "--reason", "x"), "say --now"),
+        (("end", "4711", "--now"), "Missing option '--reason'"),
         (("parked", "retry", "4711", "--all"), "--all"),
         (("events", "send", "missing.jsonl"), "missing.jsonl"),
         (("hr", "import", "missing"), "missing is no folder"),
