@@ -27,7 +27,7 @@ a read showed the account closed. More than 256 KiB are not sealed: `left_out_by
 **The rule of intents.** Whoever calls an application says so before. An outcome (command_applied, account_verified,
 command_retried, command_parked) with `calls`, `groups_added` or `groups_removed` has a call_intended of the same
 subject, app and revision before it, from the same writer: by (epoch, sequence), because after a crash entries may reach
-the log out of a writer's order. An outcome without any of the three found the account as it should be and called nobody.
+the log out of a writer's order. An outcome without any of the three found the account right, and nobody was called.
 """
 
 from enum import StrEnum
