@@ -11,8 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import structlog
 
+from orchestrator.adapters.audit_log import TiledLog
+from orchestrator.adapters.audit_log.keys import signing_key
+from orchestrator.adapters.audit_log.witnesses import HttpWitness
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka.consuming import Consumers, Records
 from orchestrator.adapters.kafka.embedded import BoundedPublisher, EmbeddedBroker, Unread, weight_of
@@ -26,8 +30,11 @@ from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore, SqlTimerStore
 from orchestrator.config import Config
 from orchestrator.domain.retry import Backoff
+from orchestrator.domain.signed_note import parse_verifier
 from orchestrator.errors import UserError
+from orchestrator.flows.audit import AuditorEntries
 from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.checkpoints import CheckpointFlow
 from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
@@ -69,6 +76,7 @@ class Runtime:
     """What the embedded broker holds unread; None on a real broker."""
     transports: list[HttpScimTransport] = field(default_factory=list)
     outboxes: list[OutboxPublisher] = field(default_factory=list)
+    http: list[httpx.AsyncClient] = field(default_factory=list)
 
     def outbox(self) -> OutboxPublisher:
         """A publisher of the outbox, one for each role and lane.
@@ -102,6 +110,25 @@ class Runtime:
         return RelayFlow(
             SqlAttentionStore(self.database), SqlOutbox(self.database), self.outbox(), self.publisher, self.wall
         )
+
+    def audit_log(self) -> tuple[TiledLog, CheckpointFlow]:
+        """The audit log, and what signs it, publishes its checkpoints and shows them to the witnesses."""
+        settings = self.config.audit
+        key = signing_key(settings, embedded=self.config.kafka.embedded)
+        configuration = {
+            "origin": key.name,
+            "key": str(key.verifier),
+            "dir": str(settings.dir.absolute()),
+            "witnesses": [{"url": str(one.url), "key": one.key} for one in settings.witnesses],
+        }
+        own = AuditorEntries(AuditWriter("auditor", self.wall.now()), self.wall)
+        audit_log = TiledLog(settings.dir, key, own, configuration)
+        client = httpx.AsyncClient()
+        self.http.append(client)
+        witnesses = [
+            HttpWitness(settings.dir, str(one.url), parse_verifier(one.key), client) for one in settings.witnesses
+        ]
+        return audit_log, CheckpointFlow(audit_log, self.publisher, witnesses)
 
     def lanes(self, app: str) -> Lanes:
         """The lanes of one connected application."""
@@ -164,6 +191,8 @@ async def open_runtime(
             await asyncio.gather(*(outbox.drain(0) for outbox in runtime.outboxes))
             for transport in runtime.transports:
                 await transport.close()
+            for client in runtime.http:
+                await client.aclose()
         if kafka_publisher is not None:
             await kafka_publisher.close()
         await database.close()

@@ -11,12 +11,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from orchestrator.domain.days import is_zone
+from orchestrator.domain.ownership import FACTS, Owners
 from orchestrator.domain.policy import ApplicationPolicy, ExpressionError, Policy, compile_policy
 from orchestrator.errors import ConfigError
+from schemas.changes import WorkerAttributes
 
 EMBEDDED = "embedded"
 AppName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -54,10 +65,30 @@ class StoreConfig(_Table):
         return url
 
 
+class WitnessConfig(_Table):
+    """A witness of the audit log: where it takes checkpoints, and the key that its signatures are verified with."""
+
+    url: AnyHttpUrl
+    key: str
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_witness_key(cls, text: str) -> str:
+        from orchestrator.domain.signed_note import COSIGNATURE, parse_verifier
+
+        if parse_verifier(text).kind != COSIGNATURE:
+            raise ValueError("it is the key of a log, a witness has one of its own")
+        return text
+
+
 class AuditConfig(_Table):
-    """Where the auditor keeps the log."""
+    """Where the auditor keeps the log, which key signs it, by reference, and who witnesses it."""
 
     dir: Path = Path("state/audit")
+    key_env: str | None = None
+    key_file: Path | None = None
+    origin: str | None = None
+    witnesses: tuple[WitnessConfig, ...] = ()
 
 
 class PrivacyConfig(_Table):
@@ -130,7 +161,12 @@ class AppConfig(_Table):
     scope: str = "true"
     groups: str = "[]"
     attributes: dict[str, str]
+    write_once: tuple[str, ...] = ()
+    never_write: tuple[str, ...] = ()
+    identity_from: str | None = None
+    identity: tuple[str, ...] = ("userName", "externalId")
     leave_of_absence: Literal["keep", "deactivate"] = "keep"
+    remove_groups: bool = True
     delete_after_days: int | None = Field(default=None, ge=0, le=36500)
     retry: RetryConfig = RetryConfig()
     max_members_per_patch: int = Field(default=500, ge=1)
@@ -145,6 +181,13 @@ class AppConfig(_Table):
                 raise ValueError(f"{name} cannot be mapped: the orchestrator or the application sets it")
         return attributes
 
+    @model_validator(mode="after")
+    def _keeps_its_word(self) -> "AppConfig":
+        for path in self.attributes:
+            if any(path == banned or path.startswith(f"{banned}.") for banned in self.never_write):
+                raise ValueError(f"attributes.{path} is mapped and is under never_write: take it out of one of them")
+        return self
+
     def policy(self, app: str) -> ApplicationPolicy:
         """The part that decides who gets what."""
         return ApplicationPolicy(
@@ -153,6 +196,10 @@ class AppConfig(_Table):
             scope=self.scope,
             groups=self.groups,
             leave_of_absence=self.leave_of_absence,
+            remove_groups=self.remove_groups,
+            write_once=self.write_once,
+            identity_from=self.identity_from,
+            identity=tuple(one for one in self.identity if one in self.attributes) if self.identity_from else (),
             delete_after=None if self.delete_after_days is None else timedelta(days=self.delete_after_days),
         )
 
@@ -169,6 +216,20 @@ class Config(BaseSettings):
     time: TimeConfig = TimeConfig()
     ops: OpsConfig = OpsConfig()
     apps: dict[AppName, AppConfig] = Field(default_factory=dict)
+    owners: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Which sources may state an attribute: `email = ["idp/*"]`."""
+    lookups: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Tables for the function `lookup` of expressions."""
+
+    @field_validator("owners")
+    @classmethod
+    def _known_attributes(cls, owners: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, patterns in owners.items():
+            if name not in {*WorkerAttributes.model_fields, *FACTS} and not name.startswith("custom."):
+                raise ValueError(f"{name} is no attribute that a source states")
+            if not patterns:
+                raise ValueError(f"{name} is owned by nobody: name the sources, or leave it out")
+        return owners
 
     @classmethod
     def settings_customise_sources(
@@ -184,10 +245,14 @@ class Config(BaseSettings):
 
     def policy(self) -> Policy:
         """The compiled policy. `load_config` has proved that it compiles."""
-        policy, problems = compile_policy(self.policies(), self.time.default_zone)
+        policy, problems = self.compiled()
         if policy is None:
             raise ConfigError([str(problem) for problem in problems])
         return policy
+
+    def compiled(self) -> tuple[Policy | None, list[ExpressionError]]:
+        """The policy, or everything that keeps it from compiling."""
+        return compile_policy(self.policies(), self.time.default_zone, tables=self.lookups, owners=Owners(self.owners))
 
     def policies(self) -> list[ApplicationPolicy]:
         """The applications' policies."""
@@ -213,7 +278,7 @@ def load_config(path: Path) -> Config:
         config = Config(**values)
     except ValidationError as error:
         raise ConfigError([places.problem(item["loc"], item["msg"]) for item in error.errors()]) from None
-    _, problems = compile_policy(config.policies(), config.time.default_zone)
+    _, problems = config.compiled()
     if problems:
         raise ConfigError([places.expression(problem) for problem in problems])
     return config
@@ -271,8 +336,10 @@ bootstrap = "localhost:9092"
 [store]
 url = "postgresql+asyncpg://jml@localhost/jml"
 
+# The log that is the evidence. `jml audit key generate NAME` makes the key that signs it.
 [audit]
 dir = "state/audit"
+key_file = "audit.key"
 
 [time]
 default_zone = "UTC"

@@ -7,6 +7,10 @@
       Poison                        a record nobody can read -> quarantine
       StoreUnavailable              the database does not answer: stop fetching, wait, acknowledge nothing
       BrokerUnavailable             Kafka does not take our messages: keep them in the outbox, try again
+      AuditLogTaken                 another process writes the audit log: wait, acknowledge nothing
+      WitnessUnavailable            a witness does not answer: try again, the log goes on
+      WitnessRefused                a witness does not believe a checkpoint: a person has to look
+      AuditLogDamaged               the audit log's files contradict each other: stop, a person has to look
       ScimError                     one call to an application did not do what it should
         Transient                   worth trying again
           RateLimited               429, with the instant before which not to call (application scope)
@@ -71,6 +75,30 @@ class BrokerUnavailable(JmlError):
     """Kafka did not confirm our messages."""
 
     code = "broker_unavailable"
+
+
+class AuditLogTaken(JmlError):
+    """Another process writes the audit log, or wrote to it while we thought that we did."""
+
+    code = "audit_log_taken"
+
+
+class AuditLogDamaged(JmlError):
+    """The files of the audit log contradict each other; going on would hide what happened to them."""
+
+    code = "audit_log_damaged"
+
+
+class WitnessUnavailable(JmlError):
+    """A witness of the audit log does not answer."""
+
+    code = "witness_unavailable"
+
+
+class WitnessRefused(JmlError):
+    """A witness refuses a checkpoint: it saw another log, a longer one, or does not know our key."""
+
+    code = "witness_refused"
 
 
 class ScimError(JmlError):

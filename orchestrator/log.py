@@ -37,6 +37,7 @@ ALLOWED = frozenset(
         "roles",
         "segments",
         "timestamp",
+        "witness",
     }
 )
 

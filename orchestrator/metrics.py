@@ -30,4 +30,9 @@ PENDING = Gauge("jml_lane_pending", "Commands taken in by a connector and not do
 TIMERS_FIRED = Counter("jml_timers_fired", "Timers that the scheduler fired")
 RELAYED = Counter("jml_relayed", "What the relay had to take care of", ["what"])
 AUDIT_ENTRIES = Counter("jml_audit_entries", "Entries appended to the audit log")
+AUDIT_SIZE = Gauge("jml_audit_size", "Entries in the audit log, as its writer knows it")
+AUDIT_REJECTED = Counter("jml_audit_rejected", "Records of audit.entries that could not become entries")
+AUDIT_WITNESS_BEHIND = Gauge(
+    "jml_audit_witness_behind", "Entries of the last checkpoint that a witness has not signed yet", ["witness"]
+)
 """Consumer lag is measured from outside, by `jml lag`, so that a process that hangs cannot hide its own."""

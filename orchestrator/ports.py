@@ -3,7 +3,7 @@
 Adapters implement them and are known to `bootstrap` alone. Every port has one contract suite for all its adapters.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -311,6 +311,27 @@ class AuditLog(Protocol):
         ...
 
 
+class CheckpointedLog(Protocol):
+    """The same log, as whoever signs it sees it."""
+
+    async def checkpoint(self, *, now: bool = False) -> bytes | None:
+        """Sign what no checkpoint covers yet, if that is due or wanted `now`.
+
+        Returns the newest checkpoint, which is durable, unless it was returned before. Raises AuditLogTaken, OSError.
+        """
+        ...
+
+
+class Witness(Protocol):
+    """Somebody else who sees every checkpoint and signs it only if it continues the last one."""
+
+    name: str
+
+    async def cosign(self, note: bytes) -> None:
+        """Have a checkpoint signed, and keep the signature. Raises WitnessUnavailable, WitnessRefused."""
+        ...
+
+
 class AuditIndex(Protocol):
     """The searchable copy of the log."""
 
@@ -410,6 +431,68 @@ class QuarantineSummary:
     bytes: int
     event_id: str | None
     received_at: datetime
+
+
+class TimedRecord(Protocol):
+    """A record of a topic with the time at which the broker took it, in milliseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp: int
+
+
+class PlanStore(Protocol):
+    """What plans read of the store. All methods raise StoreUnavailable."""
+
+    def everybody(self) -> AsyncIterator[list[tuple[Person, dict[str, Account]]]]:
+        """All persons with their accounts by application, in pages."""
+        ...
+
+    async def named(self, person_ids: Sequence[str]) -> list[tuple[Person, dict[str, Account]]]:
+        """These persons; those that no event ever named are left out."""
+        ...
+
+    async def correlate_emails(self, emails: Sequence[str]) -> Mapping[str, list[str]]:
+        """The persons that hold each of these e-mail addresses (lower case)."""
+        ...
+
+
+class LookTransaction(Protocol):
+    """A decision to have accounts of an application looked at once more."""
+
+    async def lock(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
+        """Lock these accounts, in id order, and read them."""
+        ...
+
+    async def save(
+        self, app: str, updates: Sequence[ProgressUpdate], outbox: Sequence[Message], *, now: datetime
+    ) -> int | None:
+        """Write the updates, raising each version by one; returns the id of the outbox segment."""
+        ...
+
+
+class ReconcileStore(Protocol):
+    """Accounts of an application by what the application calls them. All methods raise StoreUnavailable."""
+
+    async def by_remote_id(self, app: str, remote_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
+        """The accounts that are on record under these ids of the application."""
+        ...
+
+    async def remote_ids(self, app: str, person_ids: Sequence[str]) -> dict[str, str]:
+        """What the application calls the accounts of these persons; those without one are absent."""
+        ...
+
+    def linked(self, app: str) -> AsyncIterator[list[tuple[Account, Progress]]]:
+        """All accounts that have an id in the application, in pages by person."""
+        ...
+
+    def look(self) -> AbstractAsyncContextManager[LookTransaction]:
+        """Commits at the end of the block, rolls back when it raises."""
+        ...
 
 
 class RetryTransaction(Protocol):

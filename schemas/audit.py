@@ -64,6 +64,7 @@ class AuditKind(StrEnum):
     ACCOUNT_UNLINKED = "account_unlinked"
     RECONCILED = "reconciled"
     AUDIT_CONFIGURED = "audit_configured"
+    ENTRY_REJECTED = "entry_rejected"
     SUBJECT_ERASED = "subject_erased"
 
 

@@ -1,19 +1,23 @@
-"""auditor: every audit entry into the durable log, in the order of the one partition."""
+"""auditor: every audit entry into the durable log, in the order of the one partition, under signed checkpoints."""
 
 import asyncio
 import contextlib
 from collections.abc import Iterable
 from functools import partial
 
+import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 
-from orchestrator.adapters.audit_files import AuditFiles, read_entries
+from orchestrator.adapters.audit_log import TiledLog, read_entries
 from orchestrator.adapters.kafka.consuming import Records, next_offsets
 from orchestrator.adapters.sql.auditing import SqlAuditIndex
 from orchestrator.bootstrap import Role, Runtime
+from orchestrator.errors import AuditLogTaken
 from orchestrator.flows.audit import AuditFlow
 from schemas.groups import AUDITOR
 from schemas.topics import AUDIT_ENTRIES
+
+log = structlog.get_logger()
 
 BATCH_SECONDS = 10
 
@@ -21,8 +25,8 @@ BATCH_SECONDS = 10
 class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
     """Whether what we know of the log still holds. Whoever gets the partition may stand behind another writer."""
 
-    def __init__(self, files: AuditFiles, idle: asyncio.Event) -> None:
-        self._files = files
+    def __init__(self, audit_log: TiledLog, idle: asyncio.Event) -> None:
+        self._log = audit_log
         self._idle = idle
         self.current = True
 
@@ -30,32 +34,38 @@ class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         """The batch under way first: after this another auditor writes."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), BATCH_SECONDS)
-        self._forget()
+        await self.let_go()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """The log is read again before the first entry is appended."""
-        self._forget()
+        await self.let_go()
 
-    def _forget(self) -> None:
-        self._files.close()
+    async def let_go(self) -> None:
+        """Leave the log to others. What could not be signed is in the journal, for whoever comes next."""
         self.current = False
+        try:
+            await self._log.close()
+        except (AuditLogTaken, OSError) as error:
+            log.warning("audit_log_left_unsigned", reason=type(error).__name__)
 
 
 def auditor(runtime: Runtime) -> Role:
     """Append batches of audit.entries to the log, then commit. One auditor writes; another one stands by."""
-    folder = runtime.config.audit.dir
-    files = AuditFiles(folder)
-    audit = AuditFlow(files, SqlAuditIndex(runtime.database))
+    audit_log, checkpoints = runtime.audit_log()
+    read = partial(read_entries, runtime.config.audit.dir)
+    audit = AuditFlow(audit_log, SqlAuditIndex(runtime.database))
     idle = asyncio.Event()
     idle.set()
-    ownership = _Ownership(files, idle)
+    ownership = _Ownership(audit_log, idle)
+    signing: list[asyncio.Task[None]] = []
+    failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def handle(records: Records) -> None:
         idle.clear()
         try:
             if not ownership.current:
                 ownership.current = True
-                await audit.take_over(partial(read_entries, folder))
+                await audit.take_over(read)
             await audit(records)
             await subscription.commit(next_offsets(records))
         finally:
@@ -63,15 +73,24 @@ def auditor(runtime: Runtime) -> Role:
 
     subscription = runtime.consumers.subscribe((AUDIT_ENTRIES,), AUDITOR, handle, listener=ownership, max_records=2000)
 
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failed.set_result(error)
+
     async def start() -> None:
-        """Read the log, and index what a crash left out of the index."""
-        await asyncio.to_thread(files.open)
-        await audit.catch_up(partial(read_entries, folder))
+        """Index what a crash left out of the index, and begin to sign what is appended."""
+        await audit.catch_up(read)
+        signing.append(asyncio.create_task(checkpoints.run(), name="checkpoints"))
+        signing[0].add_done_callback(ended)
 
     async def stop() -> None:
-        """Let the batch under way become durable; one that waits for the store is given up and comes again."""
+        """Let the batch under way become durable, then sign it; one that waits for the store comes again."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(idle.wait(), BATCH_SECONDS)
-        files.close()
+        for task in signing:
+            task.cancel()
+            await asyncio.wait([task])
+        await checkpoints.finish()
+        await ownership.let_go()
 
-    return Role("auditor", start, stop)
+    return Role("auditor", start, stop, (failed,))

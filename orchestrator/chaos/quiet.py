@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from orchestrator.adapters.audit_files import ENTRIES
+from orchestrator.adapters.audit_log import entries_end
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.settling import SqlSettling
 from orchestrator.adapters.sql.tables import account
@@ -22,7 +22,7 @@ class Quiet:
     def __init__(self, database: Database, audit: Path, clock: Clock, *, rechecks: bool) -> None:
         self._settling = SqlSettling(database)
         self._database = database
-        self._audit = audit / ENTRIES
+        self._audit = audit
         self._clock = clock
         self._rechecks = rechecks
 
@@ -59,4 +59,4 @@ class Quiet:
             return left - int((await connection.execute(rechecks)).scalar_one())
 
     def _size(self) -> int:
-        return self._audit.stat().st_size if self._audit.exists() else 0
+        return entries_end(self._audit)

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import orjson
 
+from orchestrator.adapters.audit_log import read_entries
+from orchestrator.adapters.audit_log.keys import write_key
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
 from orchestrator.adapters.sql.engine import Database
@@ -23,6 +25,7 @@ from orchestrator.chaos.nemesis import Nemesis
 from orchestrator.chaos.plan import SOURCE, Told, make_plan
 from orchestrator.chaos.quiet import Quiet
 from orchestrator.chaos.report import Outcome
+from orchestrator.domain.signed_note import generate_key
 from orchestrator.errors import UserError
 
 SESSION_SECONDS = 3.0
@@ -72,10 +75,11 @@ def _write_config(place: Place, folder: Path, policies: dict[str, Any]) -> None:
             "session_timeout_seconds": SESSION_SECONDS,
             "rebalance_timeout_seconds": REBALANCE_SECONDS,
         },
-        "audit": {"dir": "audit"},
+        "audit": {"dir": "audit", "key_file": "audit.key"},
         "apps": policies,
     }
     (folder / "jml.toml").write_text(toml(tables))
+    write_key(generate_key("chaos/audit"), folder / "audit.key")
 
 
 @asynccontextmanager
@@ -230,10 +234,11 @@ class _Run:
     def _evidence(self, told: list[Told], logs: dict[str, bytes]) -> Evidence:
         folder = self._folder
         logs |= {worker.log.name: worker.log.read_bytes() for worker in self._workers}
-        logs["audit log"] = (folder / "audit" / "entries.jsonl").read_bytes()
+        audited = [entry for _, entry in read_entries(folder / "audit")]
+        logs["audit log"] = b"\n".join(audited)
         return Evidence(
             told=told,
-            entries=with_people(lines(folder / "audit" / "entries.jsonl"), told, SOURCE),
+            entries=with_people([orjson.loads(entry) for entry in audited], told, SOURCE),
             deeds={app: deeds(folder / f"{app}.deeds.jsonl") for app in self._departments},
             journals={app: lines(folder / f"{app}.journal.jsonl") for app in self._departments},
             departments=self._departments,

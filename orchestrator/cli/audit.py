@@ -3,20 +3,20 @@
 import csv
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 import orjson
 import typer
 
-from orchestrator.cli import services
+from orchestrator.cli import audit_proofs, services
 from orchestrator.cli.options import DEFAULT_CONFIG, AppName, AsJson, ConfigPath, load
 from orchestrator.cli.output import note, print_json, print_line, to_json
 from orchestrator.cli.people import Found, People
@@ -28,6 +28,8 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 Read = Callable[[int], Iterator[tuple[int, bytes]]]
 FOLLOW_SECONDS = 0.5
+LOOK_BACK = 1024
+"""So many entries are read first for the latest ones."""
 CSV_COLUMNS = (
     "position",
     "at",
@@ -92,6 +94,9 @@ class Filter:
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
 
+audit_proofs.register(app)
+
+
 @app.callback()
 def audit() -> None:
     """The audit log: what happened, why, and what the application answered, in one total order.
@@ -119,9 +124,9 @@ def tail(
     Example: `jml audit tail --follow --kind command_parked`
     """
     loaded = load(config)
-    people, read = People(loaded), services.audit_entries(loaded)
+    people, read, end = People(loaded), services.audit_entries(loaded), services.audit_end(loaded)
     wanted = Filter(people.subject(person) if person else None, application, kind)
-    latest, end = _latest(read, wanted, limit)
+    latest = _latest(read, wanted, limit, end)
     told = partial(people.told, values=values)
     if follow:
         show = _print_record if as_json else _print_entry
@@ -186,15 +191,15 @@ def _entries(read: Read, start: int) -> Iterator[Found]:
         yield position, record, entry
 
 
-def _latest(read: Read, wanted: Filter, limit: int) -> tuple[list[Found], int]:
-    """The last `limit` entries that are wanted, and the position at which the log ended."""
-    latest: deque[Found] = deque(maxlen=limit)
-    end = 0
-    for found in _entries(read, 0):
-        end = found[0] + 1
-        if wanted.wants(found[2]):
-            latest.append(found)
-    return list(latest), end
+def _latest(read: Read, wanted: Filter, limit: int, end: int) -> list[Found]:
+    """The last `limit` entries before `end` that are wanted, looked for from there backwards."""
+    latest: list[Found] = []
+    span = max(LOOK_BACK, limit)
+    while end > 0 and len(latest) < limit:
+        start = max(0, end - span)
+        latest[:0] = [found for found in islice(_entries(read, start), end - start) if wanted.wants(found[2])]
+        end, span = start, span * 4
+    return latest[max(len(latest) - limit, 0) :]
 
 
 def _follow(

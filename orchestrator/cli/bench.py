@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -95,6 +96,27 @@ def memory(
 
     with _Bars() as bars:
         _report(bench_memory(kafka, store, people=people, progress=bars), as_json)
+
+
+@app.command()
+def audit(
+    entries: Annotated[int, typer.Option(min=1000, max=100_000_000, help="Entries to append.")] = 200_000,
+    folder: Annotated[
+        Path | None, typer.Option(help="On whose disk to measure; without it the one for temporary files.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Entries a second into the audit log, durable and under checkpoints, and through its verifier.
+
+    The floor is a bare file with the same bytes: append, fsync, SHA-256. The figures per CPU second are those of one
+    core; the rest is waiting for the disk.
+
+    Example: `jml bench audit --entries 1000000 --folder /var/lib/jml`
+    """
+    from orchestrator.bench.auditing import bench_audit
+
+    with _Bars() as bars:
+        _report(bench_audit(folder, entries=entries, progress=bars), as_json)
 
 
 class _Bars:

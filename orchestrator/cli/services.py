@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import Config
 from orchestrator.errors import UserError
-from orchestrator.ports import ErasureStore, OperatorStore, Publisher, SubjectStore
+from orchestrator.ports import ErasureStore, OperatorStore, PlanStore, Publisher, SubjectStore, TimedRecord
 
 if TYPE_CHECKING:
+    from orchestrator.adapters.audit_verify import Verdict
+    from orchestrator.adapters.audit_verify.proving import Checked, Made
     from orchestrator.adapters.lag import PartitionLag
     from orchestrator.adapters.sql.engine import Database
     from orchestrator.adapters.topic_admin import Created, TopicState
+    from orchestrator.domain.signed_note import SigningKey, VerifierKey
 
 
 def now() -> datetime:
@@ -58,6 +61,24 @@ async def operator_store(config: Config) -> AsyncIterator[OperatorStore]:
     async with database(config) as opened:
         await check_database(opened)
         yield SqlOperatorStore(opened)
+
+
+@asynccontextmanager
+async def plan_store(config: Config) -> AsyncIterator[PlanStore]:
+    """The store as plans read it. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.planning import SqlPlanStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlPlanStore(opened)
+
+
+def events_since(config: Config, since: datetime) -> AsyncIterator[TimedRecord]:
+    """What HR systems and identity providers published since an instant."""
+    from orchestrator.adapters.kafka.replaying import read_since
+    from schemas.topics import HR_EVENTS, IDP_EVENTS
+
+    return read_since(real_broker(config), (HR_EVENTS, IDP_EVENTS), since)
 
 
 @asynccontextmanager
@@ -136,7 +157,7 @@ async def create_topics(config: Config) -> "Created":
 
 def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]]:
     """Reads the audit log from a position on. Raises UserError where there is none."""
-    from orchestrator.adapters.audit_files import read_entries
+    from orchestrator.adapters.audit_log import read_entries
 
     folder = config.audit.dir
     if not folder.is_dir():
@@ -144,6 +165,74 @@ def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]
             f"there is no audit log in {folder}; the auditor writes it, see [audit] dir in the configuration"
         )
     return lambda start: read_entries(folder, start)
+
+
+def audit_end(config: Config) -> int:
+    """The position after the last entry."""
+    from orchestrator.adapters.audit_log import entries_end
+
+    return entries_end(config.audit.dir)
+
+
+def verify_audit(
+    folder: Path, keys: "Sequence[VerifierKey]", *, since: bytes | None, witnesses: "Sequence[VerifierKey]"
+) -> "Verdict":
+    """Verify a log by its files and keys."""
+    from orchestrator.adapters.audit_verify import verify
+
+    return verify(folder, keys, since=since, witnesses=witnesses)
+
+
+async def with_topic(verdict: "Verdict", bootstrap: str, folder: Path) -> "Verdict":
+    """The verdict with what the topic has to say. Raises Unreachable."""
+    from dataclasses import replace
+
+    from orchestrator.adapters.audit_verify.folder import LogFolder
+    from orchestrator.adapters.audit_verify.topic import compare_topic
+
+    findings, records = await compare_topic(bootstrap, LogFolder(folder).entries())
+    return replace(
+        verdict,
+        problems=(*verdict.problems, *findings.problems),
+        problems_total=verdict.problems_total + findings.total,
+        notes=(*verdict.notes, *findings.notes, f"the topic was read to its end: {records} records"),
+    )
+
+
+def prove_entry(folder: Path, entry: str) -> "Made":
+    """Prove that an entry is in the log."""
+    from orchestrator.adapters.audit_verify import prove
+
+    return prove(folder, entry)
+
+
+def check_entry(data: bytes, keys: "Sequence[VerifierKey]", witnesses: "Sequence[VerifierKey]") -> "Checked":
+    """What a proof shows. Raises NoteError."""
+    from orchestrator.adapters.audit_verify import check_proof
+
+    return check_proof(data, keys, witnesses)
+
+
+def write_audit_key(key: "SigningKey", path: Path) -> Path:
+    """Write a private key and the verifier key beside it; returns the latter's path."""
+    from orchestrator.adapters.audit_log.keys import write_key
+
+    return write_key(key, path)
+
+
+async def serve_witness(key_file: Path, logs: "Sequence[VerifierKey]", state: Path, host: str, port: int) -> None:
+    """Be a witness until SIGTERM."""
+    from orchestrator.adapters.audit_log.keys import read_key
+    from orchestrator.adapters.audit_witness import Witness, serve
+    from orchestrator.adapters.clock import SystemClock
+    from orchestrator.domain.signed_note import COSIGNATURE
+    from orchestrator.log import configure
+
+    key = read_key(key_file)
+    if key.kind != COSIGNATURE:
+        raise UserError(f"{key_file} is the key of a log; make one with `jml audit key generate NAME --witness`")
+    configure("info")
+    await serve(Witness(state, key, logs, SystemClock()), host, port)
 
 
 def real_broker(config: Config) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from orchestrator.adapters.audit_log import read_entries
 from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.adapters.sql.operating import SqlOperatorStore
 from orchestrator.adapters.sql.settling import SqlSettling
@@ -106,7 +107,7 @@ async def play(
             names = {worker: expected_groups(one, person) for worker, person in expected.items()}
             verdicts.append(judge(one, users, groups, expected, names))
         status = await SqlOperatorStore(runtime.database).status()
-    entries, fired = _audited(state / "audit" / "entries.jsonl")
+    entries, fired = _audited(config.audit.dir)
     return Outcome(
         people=len(expected),
         events=len(incoming),
@@ -176,12 +177,11 @@ def _message(envelope: Envelope) -> Message:
     return Message(HR_EVENTS, envelope.subject.encode(), envelope.data, envelope.headers())
 
 
-def _audited(file: Path) -> tuple[int, int]:
+def _audited(log: Path) -> tuple[int, int]:
     entries = fired = 0
-    with file.open("rb") as lines:
-        for line in lines:
-            entries += 1
-            fired += orjson.loads(line)["kind"] == "timer_fired"
+    for _, entry in read_entries(log):
+        entries += 1
+        fired += orjson.loads(entry)["kind"] == "timer_fired"
     return entries, fired
 
 

@@ -7,7 +7,7 @@ parts evaluated one by one to name the culprit.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -17,11 +17,14 @@ import cel
 import orjson
 from cel import stdlib
 
+from orchestrator.domain.account import Account
+from orchestrator.domain.functions import Tables, library
 from orchestrator.domain.lifecycle import Standing, Status
+from orchestrator.domain.ownership import Owners
+from orchestrator.domain.paths import nest, split_path, with_value_of
 from schemas.changes import MAX_TEXT
 from schemas.commands import DesiredState
 
-ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 PERSON_FIELDS = (
     "given_name",
     "family_name",
@@ -32,6 +35,7 @@ PERSON_FIELDS = (
     "department",
     "title",
     "manager_id",
+    "sponsor_id",
     "location",
     "cost_center",
     "country",
@@ -43,6 +47,8 @@ _FAILURES = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What the library raises when an expression fails."""
 
 _UNDEFINED = "Undefined"
+_OUR_COMPLAINT = re.compile(r"Function '(\w+)' error: Python function call failed: ValueError: ([^.]*)\. Check")
+_LOOKUP = re.compile(r"\blookup\(\s*[\"'](\w+)[\"']")
 # CEL language definition, "List of standard definitions"; the library keeps no list of what it implements natively.
 _CORE_FUNCTIONS = frozenset(
     re.findall(
@@ -78,7 +84,15 @@ class ApplicationPolicy:
     scope: str = "true"
     groups: str = "[]"
     leave_of_absence: Literal["keep", "deactivate"] = "keep"
+    remove_groups: bool = True
+    """Whether who loses access is taken out of the groups too."""
     delete_after: timedelta | None = None
+    write_once: tuple[str, ...] = ()
+    """Attribute paths that keep the value with which the account was made."""
+    identity_from: str | None = None
+    """The application whose account lends a new one here its identity: who moves house keeps the name on the door."""
+    identity: tuple[str, ...] = ()
+    """Attribute paths that are lent; they are written once too."""
 
 
 class Desire(NamedTuple):
@@ -101,6 +115,8 @@ class _Compiled:
     parts: Mapping[str, cel.Program]
     copied: tuple[tuple[tuple[str, ...], str], ...]
     evaluated: tuple[tuple[tuple[str, ...], str], ...]
+    write_once: tuple[tuple[str, ...], ...] = ()
+    identity: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +128,33 @@ class Policy:
     default_zone: str = "UTC"
     fields: frozenset[str] = frozenset()
     """The person's fields that CEL is given."""
-    _context: cel.Context = field(default_factory=lambda: _new_context(), repr=False, compare=False)
+    owners: Owners = field(default_factory=Owners)
+    _context: cel.Context = field(default_factory=lambda: _new_context({}), repr=False, compare=False)
 
     def app_policy(self, app: str) -> ApplicationPolicy | None:
         """The policy of one application, None when the application is no longer connected."""
         compiled = self.applications.get(app)
         return compiled.policy if compiled else None
+
+    def keep_written(self, app: str, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`wanted` with the write-once attributes as the account already has them."""
+        compiled = self.applications.get(app)
+        for steps in compiled.write_once if compiled else ():
+            wanted = with_value_of(held, wanted, steps)
+        return wanted
+
+    def with_identity(self, app: str, desire: Desire | None, accounts: Mapping[str, Account]) -> Desire | None:
+        """The desire for an account that is yet to be made, with the identity that another application's has."""
+        compiled = self.applications.get(app)
+        if desire is None or compiled is None or compiled.policy.identity_from is None:
+            return desire
+        present, lender = accounts.get(app), accounts.get(compiled.policy.identity_from)
+        if lender is None or lender.state == "absent" or (present is not None and present.state != "absent"):
+            return desire
+        resource = desire.resource
+        for steps in compiled.identity:
+            resource = with_value_of(lender.resource, resource, steps)
+        return desire._replace(resource=resource)
 
     def desires(self, person_id: str, standing: Standing) -> tuple[dict[str, Desire], list[ExpressionError]]:
         """What the person should have, by application; an application without an entry: no access there.
@@ -145,9 +182,14 @@ class Policy:
 
 
 def compile_policy(
-    policies: list[ApplicationPolicy], default_zone: str = "UTC"
+    policies: list[ApplicationPolicy],
+    default_zone: str = "UTC",
+    *,
+    tables: Tables | None = None,
+    owners: Owners | None = None,
 ) -> tuple[Policy | None, list[ExpressionError]]:
     """Compile everything; on problems there is no policy, and every problem is returned at once."""
+    tables, owners = tables or {}, owners or Owners()
     compiled: dict[str, _Compiled] = {}
     problems: list[ExpressionError] = []
     for policy in policies:
@@ -162,6 +204,11 @@ def compile_policy(
                         ExpressionError(policy.app, key, f"unknown name {min(unknown)!r}, only person is known")
                     )
                 problems += [
+                    ExpressionError(policy.app, key, f"unknown lookup table {name!r}: there is no [lookups.{name}]")
+                    for name in _LOOKUP.findall(expression)
+                    if name not in tables
+                ]
+                problems += [
                     ExpressionError(policy.app, key, f"unknown function {name!r}")
                     for name in parts[key].functions()
                     if not _is_function(name)
@@ -169,6 +216,17 @@ def compile_policy(
             except ValueError as error:
                 problems.append(ExpressionError(policy.app, key, _first_line(error)))
         problems += _conflicts(policy)
+        problems += [
+            ExpressionError(policy.app, key, f"{path} is not among the attributes")
+            for key, paths in (("write_once", policy.write_once), ("identity", policy.identity))
+            for path in paths
+            if path not in policy.attributes
+        ]
+        if policy.identity_from is not None and policy.identity_from not in {one.app for one in policies} - {
+            policy.app
+        }:
+            reason = f"{policy.identity_from!r} is no other application of the configuration"
+            problems.append(ExpressionError(policy.app, "identity_from", reason))
         if len(parts) == len(expressions):
             compiled[policy.app] = _Compiled(
                 policy,
@@ -176,6 +234,8 @@ def compile_policy(
                 parts,
                 copied=tuple((tuple(split_path(path)), name) for path, name in _copies(policy)),
                 evaluated=tuple((tuple(split_path(path)), path) for path in _evaluated(policy)),
+                write_once=tuple(tuple(split_path(path)) for path in (*policy.write_once, *policy.identity)),
+                identity=tuple(tuple(split_path(path)) for path in policy.identity),
             )
     if problems:
         return None, problems
@@ -187,35 +247,16 @@ def compile_policy(
             dict(p.attributes),
             p.leave_of_absence,
             None if p.delete_after is None else p.delete_after.total_seconds(),
+            p.remove_groups,
+            p.write_once,
+            p.identity_from,
+            p.identity,
         ]
         for p in policies
     ]
-    text = orjson.dumps([default_zone, described], option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps([default_zone, described, tables, owners.by_attribute], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(text).hexdigest()[:16]
-    return Policy(compiled, digest, default_zone, _fields_named(policies)), []
-
-
-def nest(values: Iterable[tuple[Sequence[str], Any]]) -> dict[str, Any]:
-    """`[(("name", "givenName"), "Ann")]` as `{"name": {"givenName": "Ann"}}`; empty values are left out."""
-    resource: dict[str, Any] = {}
-    for steps, value in values:
-        if value is None or value == "" or value == []:
-            continue
-        place = resource
-        for parent in steps[:-1]:
-            place = place.setdefault(parent, {})
-        place[steps[-1]] = value
-    return resource
-
-
-def split_path(path: str) -> list[str]:
-    """The steps of an attribute path: `enterprise.X` and `urn:...:User:X` are X in that extension, dots go deeper."""
-    if path.startswith("enterprise."):
-        return [ENTERPRISE, *path.removeprefix("enterprise.").split(".")]
-    if path.startswith("urn:"):
-        schema, _, attribute = path.rpartition(":")
-        return [schema, *attribute.split(".")]
-    return path.split(".")
+    return Policy(compiled, digest, default_zone, _fields_named(policies), owners, _new_context(tables)), []
 
 
 def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> datetime | None:
@@ -273,9 +314,11 @@ def _fields_named(policies: Iterable[ApplicationPolicy]) -> frozenset[str]:
     return frozenset(named & ALL_FIELDS)
 
 
-def _new_context() -> cel.Context:
+def _new_context(tables: Tables) -> cel.Context:
     context = cel.Context()
     stdlib.add_stdlib_to_context(context)
+    for name, function in library(tables).items():
+        context.add_function(name, function)
     return context
 
 
@@ -362,7 +405,7 @@ def _is_function(name: str) -> bool:
 
 
 def _functions() -> frozenset[str]:
-    return _CORE_FUNCTIONS | frozenset(_new_context().functions)
+    return _CORE_FUNCTIONS | frozenset(_new_context({}).functions)
 
 
 def _first_line(error: Exception) -> str:
@@ -377,6 +420,9 @@ def _failure(error: Exception, expression: str) -> str:
         if re.search(rf"[.'\"]{re.escape(text)}\b", expression):
             return f"the person has no {text!r}: test it with has() first"
         return "looks up a key that is not there: test it with `in` first"
+    ours = _OUR_COMPLAINT.match(text)
+    if ours and ours.group(1) in library({}):
+        return f"{ours.group(1)} {ours.group(2)}"
     if isinstance(error, TypeError) or text.startswith(_UNDEFINED):
         return text.splitlines()[0]
     return f"cannot be evaluated for this person ({type(error).__name__})"

@@ -41,6 +41,11 @@ class Cause(NamedTuple):
     stated: datetime
     correlation_id: str
 
+    @property
+    def source(self) -> str:
+        """Who stated it."""
+        return self.event_id.partition("#")[0]
+
 
 class Raised(NamedTuple):
     """An account with a new revision, and the command that goes with it."""
@@ -66,6 +71,8 @@ class Resolution(NamedTuple):
     attributes_before: Mapping[str, Any]
     attributes: Mapping[str, Any]
     """As the last decision found them, and as this one did; for the audit."""
+    ignored: tuple[str, ...] = ()
+    """Attributes that the source stated and does not own."""
 
 
 def resolve(
@@ -79,7 +86,10 @@ def resolve(
 ) -> Resolution:
     """Decide `change` for `person`. `accounts` are by application, `timers` the open ones."""
     at = _instant(person, change, now)
-    after = apply(person, change, event_id=cause.event_id, stated=cause.stated, default_zone=policy.default_zone)
+    admitted, ignored = policy.owners.admit(change, cause.source)
+    after = person
+    if admitted is not None:
+        after = apply(person, admitted, event_id=cause.event_id, stated=cause.stated, default_zone=policy.default_zone)
     engaged = spans(after, policy.default_zone)
     found = standing(after, policy.default_zone, at, engaged)
     before = person.decision
@@ -97,10 +107,14 @@ def resolve(
         desires, failed = policy.desires(person.id, found)
         problems = tuple(str(error) for error in failed)
         untouched = {error.app for error in failed}
+
+        def wanted_of(app: str) -> Desire | None:
+            return policy.with_identity(app, desires.get(app), accounts)
+
         raised = tuple(
             one
             for app in sorted({*desires, *accounts} - untouched)
-            if (one := _raise(person.id, app, accounts.get(app), desires.get(app), found, cause, policy, at))
+            if (one := _raise(person.id, app, accounts.get(app), wanted_of(app), found, cause, policy, at))
         )
     wanted = {(one.kind, one.due): one for one in _boundaries(after, engaged, accounts, raised, found, policy, at)}
     open_timers = {(one.kind, one.due): one for one in timers}
@@ -117,6 +131,7 @@ def resolve(
         superseded=_nothing_new(person, after) and not timer,
         attributes_before=known,
         attributes=found.attributes,
+        ignored=ignored,
     )
 
 
@@ -155,6 +170,8 @@ def _raise(
     desire, since = _target(app, account, desire, found, policy, at)
     if desire is None:
         return None
+    if account is not None and account.state != "absent" and desire.state != "absent":
+        desire = desire._replace(resource=policy.keep_written(app, account.resource, desire.resource))
     if account is not None and (desire.state, desire.resource, desire.groups) == (
         account.state,
         account.resource,
@@ -194,7 +211,7 @@ def _target(
             return Desire("absent", account.resource, ()), since
         if (end := retention_end(app_policy, since)) is not None and end <= at:
             since = at  # nobody told us in time; what retention protects from must still be noticed
-        return Desire("inactive", account.resource, ()), since
+        return Desire("inactive", account.resource, () if app_policy.remove_groups else account.groups), since
     end = _deletion(account, found, policy)
     if end is not None and end <= at:
         return Desire("absent", account.resource, ()), at

@@ -51,7 +51,7 @@ class Steps:
             await self._delete(call)
         elif account.state == "inactive":
             await self._deactivate(call)
-            await self._groups(call, ())
+            await self._groups(call, account.groups)
         else:
             await self._patch(call)
             await self._groups(call, account.groups)

@@ -345,7 +345,7 @@ def _holds(account: Account, remote: Remote) -> bool:
     if account.state == "absent":
         return remote.id is None
     if account.state == "inactive":
-        return remote.id is None or (remote.active is False and not remote.groups)
+        return remote.id is None or (remote.active is False and remote.groups == account.groups)
     return (
         remote.id is not None
         and remote.active is True

@@ -107,6 +107,8 @@ def _resolved(about: About, resolution: Resolution, outcome: str) -> Entry:
     }
     if resolution.changed:
         details["changed"] = resolution.changed
+    if resolution.ignored:
+        details["ignored"] = resolution.ignored
     values: dict[str, Any] = differing(resolution.attributes_before, resolution.attributes)
     if resolution.problems:  # which expressions failed; why may quote a value
         details["problems"] = [problem.partition(":")[0] for problem in resolution.problems]

@@ -17,10 +17,13 @@ from typing import Any
 
 import orjson
 
+from orchestrator.adapters.audit_log import read_entries
+from orchestrator.adapters.audit_log.keys import write_key
 from orchestrator.demo.applications import APPLICATIONS, TOKEN_ENV
 from orchestrator.demo.expectation import expected_accounts
 from orchestrator.demo.servers.asgi import BASE_PATH
 from orchestrator.demo.verdict import expected_groups, judge, read_all
+from orchestrator.domain.signed_note import generate_key
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "the-token-of-the-fleet"
@@ -119,9 +122,7 @@ class Fleet:
 
     def audit(self) -> list[dict[str, Any]]:
         """The audit log as it stands."""
-        path = self.folder / "audit" / "entries.jsonl"
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        return [orjson.loads(line) for line in lines if line.endswith(b"\n")]
+        return [orjson.loads(entry) for _, entry in read_entries(self.folder / "audit")]
 
     def status(self) -> dict[str, Any]:
         """What `jml status` says."""
@@ -169,6 +170,7 @@ def fleet(folder: Path, *, kafka: str, database: str, latency: float) -> Iterato
             assert process.stdout is not None
             base_urls[application.name] = process.stdout.readline().strip().removeprefix("listening on ") + BASE_PATH
         (folder / "jml.toml").write_text(configuration(kafka, database, base_urls))
+        write_key(generate_key("fleet/audit"), folder / "audit.key")
         jml("db", "migrate", cwd=folder)
         jml("topics", "create", cwd=folder)
         running = Fleet(folder, base_urls)
@@ -195,6 +197,7 @@ def configuration(kafka: str, database: str, base_urls: Mapping[str, str]) -> st
         f"url = {json.dumps(database)}",
         "[audit]",
         'dir = "audit"',
+        'key_file = "audit.key"',
     ]
     for application in APPLICATIONS:
         settings = {name: value for name, value in application.policy.items() if name != "attributes"}

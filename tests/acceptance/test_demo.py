@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator.adapters.audit_log import read_entries
 from orchestrator.demo.applications import APPLICATIONS, Application
 from orchestrator.demo.expectation import Expected, expected_accounts
 from orchestrator.demo.generate import generate
@@ -58,7 +59,7 @@ def test_it_is_exact_on_people_it_has_never_seen_and_keeps_everything(rehires: P
         assert told["differences"] == []
 
     assert (state / "jml.db").exists()
-    entries = [orjson.loads(entry) for entry in (state / "audit" / "entries.jsonl").read_bytes().splitlines()]
+    entries = [orjson.loads(entry) for _, entry in read_entries(state / "audit")]
     assert len(entries) == outcome["audit_entries"]
     held = orjson.loads(exported.read_bytes())
     assert held.keys() == set(APPS)

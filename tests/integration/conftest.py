@@ -1,10 +1,14 @@
 """A broker of our own for the integration tests: the names of our topics are fixed, and the shared one has users."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from orchestrator.adapters.clock import SimulatedClock
+from orchestrator.adapters.sql.engine import Database
 from tests.conftest import KAFKA
+from tests.integration.application import Application
+from tests.integration.connector import NOW, Connector, Office
 from tests.services import KafkaServer
 
 
@@ -15,3 +19,25 @@ def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("needs a real Kafka: `make services-up` says what to export (JML_TEST_KAFKA)")
     with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
         yield server.bootstrap
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock(NOW)
+
+
+@pytest.fixture
+def office(database: Database) -> Office:
+    return Office(database)
+
+
+@pytest.fixture
+async def application() -> AsyncIterator[Application]:
+    async with Application().served() as application:
+        yield application
+
+
+@pytest.fixture
+async def connector(office: Office, application: Application, clock: SimulatedClock) -> AsyncIterator[Connector]:
+    async with Connector(office, application.base_url, clock).running() as connector:
+        yield connector

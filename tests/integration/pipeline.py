@@ -16,7 +16,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from orchestrator.adapters.audit_files import read_entries
+from orchestrator.adapters.audit_log import read_entries
+from orchestrator.adapters.audit_log.keys import write_key
 from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.adapters.kafka.embedded import EmbeddedBroker
 from orchestrator.adapters.sql.operating import SqlOperatorStore
@@ -28,6 +29,7 @@ from orchestrator.ports import PersonView, Quarantined
 from orchestrator.roles import role
 from schemas.envelope import Envelope, Message
 from schemas.topics import HR_EVENTS, IDP_EVENTS, Topic, topics
+from tests.audit_log import KEY
 from tests.subjects import told
 
 NOW = datetime(2026, 3, 2, 8, 15, tzinfo=UTC)
@@ -157,11 +159,14 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
 
 def configuration(bootstrap: str, database_url: str, audit_dir: Path, **settings: Any) -> Config:
     """One application for everybody."""
+    key = audit_dir.with_name("audit.key")
+    if not key.exists():
+        write_key(KEY, key)
     return Config.model_validate(
         {
             "kafka": {"bootstrap": bootstrap, "partitions": 3},
             "store": {"url": database_url},
-            "audit": {"dir": audit_dir},
+            "audit": {"dir": audit_dir, "key_file": key},
             "apps": {
                 APP: {
                     "base_url": "http://127.0.0.1:9/scim/v2",

@@ -51,7 +51,8 @@ async def test_the_topic_holds_nothing_personal(line: Pipeline) -> None:
         return {"event_duplicated", "event_quarantined", "person_resolved"} <= kinds and len(events) >= 4
 
     await eventually(complete)
-    records = await line.records(AUDIT_ENTRIES, at_least=len(line.entries()))
+    travelled = [one for one in line.entries() if not one["writer"].startswith("auditor")]  # its own it just appends
+    records = await line.records(AUDIT_ENTRIES, at_least=len(travelled))
     for record in records:
         content = b" ".join((record.key or b"", record.value or b"", *(value for _, value in record.headers))).lower()
         readable = {name: value for name, value in orjson.loads(record.value).items() if name != "sealed"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.adapters.audit_files import ENTRIES
+from orchestrator.adapters.audit_log import read_entries
 from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.migrate import migrate
@@ -33,7 +33,7 @@ async def test_an_auditor_that_stood_by_goes_on_where_the_other_stopped(
         async with pipeline(config, "auditor", clock=clock):
             await _told(first, 2)
         await _told(first, 3)
-    lines = (tmp_path / "audit" / ENTRIES).read_bytes().splitlines()
+    lines = [entry for _, entry in read_entries(tmp_path / "audit")]
     assert len(lines) == len(set(lines))
     async with pipeline(config, "auditor", clock=clock) as last:
         numbers: dict[tuple[str, int], list[int]] = defaultdict(list)

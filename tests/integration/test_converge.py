@@ -38,28 +38,6 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calling, "FIRST_PROBE_SECONDS", 0.02)
 
 
-@pytest.fixture
-def clock() -> SimulatedClock:
-    return SimulatedClock(NOW)
-
-
-@pytest.fixture
-def office(database: Database) -> Office:
-    return Office(database)
-
-
-@pytest.fixture
-async def application() -> AsyncIterator[Application]:
-    async with Application().served() as application:
-        yield application
-
-
-@pytest.fixture
-async def connector(office: Office, application: Application, clock: SimulatedClock) -> AsyncIterator[Connector]:
-    async with Connector(office, application.base_url, clock).running() as connector:
-        yield connector
-
-
 def operations(request: Request) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = orjson.loads(request.body)["Operations"]
     return listed
@@ -417,6 +395,15 @@ async def test_groups_of_a_dead_process_are_left(
     await connector.converge("ada", state="inactive")
     assert await application.members("secret") == set()
     assert await application.active("ada") is False
+
+
+async def test_a_leaver_stays_in_the_groups_that_the_policy_leaves(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    await connector.converge("ada", groups=["alumni", "staff"])
+    await connector.converge("ada", state="inactive", groups=["alumni"])
+    assert await application.active("ada") is False
+    assert (await application.members("alumni"), await application.members("staff")) == ({"ada"}, set())
 
 
 async def test_a_group_that_failed_beside_one_that_did_not_is_made_up_for(

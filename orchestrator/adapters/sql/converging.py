@@ -82,7 +82,9 @@ class SqlConvergeStore:
         """These accounts, desired and known side; those without a row are absent."""
         async with self._database.look() as connection:
             rows = await connection.execute(self._load, {"b_app": app, **self._database.values(person_ids)})
-            return {row["person_id"]: (read_account(row, _subject(row)), read_progress(row)) for row in rows.mappings()}
+            return {
+                row["person_id"]: (read_account(row, subject_of(row)), read_progress(row)) for row in rows.mappings()
+            }
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["SqlConvergeTransaction"]:
@@ -132,7 +134,8 @@ class SqlConvergeStore:
             return ApplicationHealth(row.state, row.reason, row.since, row.not_before) if row else None
 
 
-def _subject(row: sa.RowMapping) -> Subject | None:
+def subject_of(row: sa.RowMapping) -> Subject | None:
+    """The person of an account as the log knows one; None before the first event."""
     return None if row["subject"] is None else Subject(row["subject"], row["person_id"], row["key"])
 
 

@@ -101,6 +101,7 @@ account = sa.Table(
     sa.Column("attention_at", Instant),
 )
 sa.Index("ix_account_attention_at", account.c.attention_at, postgresql_where=account.c.attention_at.is_not(None))
+sa.Index("ix_account_remote_id", account.c.app, account.c.remote_id)
 sa.Index("ix_account_parked", account.c.app, postgresql_where=account.c.status == "parked")
 
 inbox = sa.Table(

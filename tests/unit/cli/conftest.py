@@ -21,6 +21,7 @@ from orchestrator.domain.history import History, Stated, Statement
 from orchestrator.domain.person import Decision, Engagement, Person
 from orchestrator.domain.sealing import Subject, seal
 from orchestrator.ports import ApplicationHealth, ProgressUpdate, Quarantined, ResolveChanges, Timer
+from tests.forge import forge
 from tests.unit.cli.console import NOBODY, NOW, Jml, Result
 
 CONFIG = f"""\
@@ -178,6 +179,4 @@ def entries() -> list[bytes]:
 def audit_log(configured: Path, world: str) -> Path:
     """The audit log's folder, with the four entries of the world."""
     log = configured.parent / "state" / "audit"
-    log.mkdir(parents=True)
-    (log / "entries.jsonl").write_bytes(b"".join(one + b"\n" for one in entries()))
-    return log
+    return forge(log, entries())

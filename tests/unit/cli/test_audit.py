@@ -2,11 +2,15 @@
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import orjson
 import pytest
 
+from orchestrator.adapters.audit_log import read_entries
+from tests.forge import forge
+from tests.unit.cli.conftest import entries
 from tests.unit.cli.console import Jml
 
 pytestmark = pytest.mark.usefixtures("audit_log")
@@ -38,7 +42,7 @@ def test_tail_filters(jml: Jml, options: tuple[str, ...], positions: list[int]) 
 
 def test_an_export_is_byte_for_byte_what_was_recorded(jml: Jml, audit_log: Path) -> None:
     answer = jml("audit", "export")
-    assert answer.out.encode() == (audit_log / "entries.jsonl").read_bytes()
+    assert answer.out.encode() == b"".join(entry + b"\n" for _, entry in read_entries(audit_log))
     assert answer.err == "4 entries exported\n"
 
 
@@ -88,13 +92,11 @@ def test_without_the_database_people_are_shown_by_their_subjects(jml: Jml, folde
 
 
 def test_without_a_log_it_says_who_writes_it(jml: Jml, audit_log: Path) -> None:
-    (audit_log / "entries.jsonl").unlink()
-    audit_log.rmdir()
+    shutil.rmtree(audit_log)
     jml("audit", "tail").refused("no audit log in state/audit", "auditor")
 
 
 @pytest.mark.parametrize("damage", [b"nonsense", b"[]", b"{}", b'{"at":"yesterday"}'])
 def test_a_damaged_entry_is_named_and_not_passed_over(jml: Jml, audit_log: Path, damage: bytes) -> None:
-    with (audit_log / "entries.jsonl").open("ab") as log:
-        log.write(damage + b"\n")
+    forge(audit_log, entries(), journal=[damage])
     jml("audit", "tail").refused("entry 4 of the audit log is damaged")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forge import forge
+from tests.unit.cli.conftest import entries
 from tests.unit.cli.console import NOBODY, Jml
 
 ROOT = Path(__file__).parents[3]
@@ -152,8 +154,7 @@ def test_ctrl_c_ends_quietly(audit_log: Path) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         assert b"event_received" in process.stdout.readline()
-        with (audit_log / "entries.jsonl").open("ab") as log:
-            log.write(b'{"at":"2026-03-02T08:15:00Z","kind":"timer_set","actor":"hr"}\n')
+        forge(audit_log, entries(), journal=[b'{"at":"2026-03-02T08:15:00Z","kind":"timer_set","actor":"hr"}'])
         while b"timer_set" not in process.stdout.readline():
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -162,8 +163,7 @@ def test_ctrl_c_ends_quietly(audit_log: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error(audit_log: Path) -> None:
-    entry = (audit_log / "entries.jsonl").read_bytes()
-    (audit_log / "entries.jsonl").write_bytes(entry * 5000)
+    forge(audit_log, entries() * 5000)
     for command in (("audit", "export"), ("audit", "tail", "--limit", "10000"), ("audit", "tail", "--json")):
         with subprocess.Popen(
             [*COMMAND, *command], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE

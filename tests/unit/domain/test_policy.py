@@ -10,14 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.lifecycle import Standing, Status
+from orchestrator.domain.paths import ENTERPRISE, nest, split_path
 from orchestrator.domain.policy import (
-    ENTERPRISE,
     ApplicationPolicy,
     Desire,
     compile_policy,
-    nest,
     retention_end,
-    split_path,
 )
 from tests.unit.domain.story import app, policy
 
@@ -70,7 +68,11 @@ def test_without_standing_nobody_gets_anything_and_nothing_can_fail(status: Stat
     [
         ({"scope": "person.department =="}, "scope", "ERROR"),
         ({"groups": "[peson.department]"}, "groups", "unknown name 'peson'"),
-        ({"groups": "[person.department.lower()]"}, "groups", "unknown function 'lower'"),
+        ({"groups": "[person.department.shout()]"}, "groups", "unknown function 'shout'"),
+        ({"scope": "lookup('sites', person.location) != ''"}, "scope", "there is no [lookups.sites]"),
+        ({"identity_from": "directory"}, "identity_from", "'directory' is no other application"),
+        ({"identity_from": "other", "identity": ("nickName",)}, "identity", "nickName is not among the attributes"),
+        ({"write_once": ("nickName",)}, "write_once", "nickName is not among the attributes"),
         ({"attributes": {"userName": "'"}}, "attributes.userName", "ERROR"),
         ({"attributes": {"name": "{}", "name.givenName": "'x'"}}, "attributes.name.givenName", "beside name"),
         ({"attributes": {"name..x": "'x'"}}, "attributes.name..x", "empty step"),

@@ -400,3 +400,70 @@ def test_commands_that_take_access_away_go_ahead(
 
     assert command_kind(account(before) if before else None, after) == kind
     assert lane(kind) == lane_of(account(after)) == ("provision" if after == "active" else "deprovision")
+
+
+def test_a_write_once_attribute_keeps_what_the_account_was_made_with() -> None:
+    attributes = {"userName": "slug(person.family_name)", "name.familyName": "person.family_name"}
+    story = Story(policy(app(attributes=attributes, write_once=("userName",))))
+    hired(story, day("2026-01-01"), family_name="Lee")
+    married = WorkerAttributes(family_name="Park")
+    story.tell(WorkerMoved(worker_id="w1", attributes=married), day("2026-02-01"))
+    assert story.access()["directory"][0] == {"userName": "lee", "name": {"familyName": "Park"}}
+    assert story.kinds() == ["create", "patch"]
+
+
+def test_a_write_once_attribute_within_another_leaves_the_rest_free() -> None:
+    attributes = {"userName": "person.id", "name.givenName": "person.given_name", "name.familyName": "person.title"}
+    story = Story(policy(app(attributes=attributes, write_once=("name.givenName",))))
+    hired(story, day("2026-01-01"), given_name="Ann", title="A")
+    told = WorkerAttributes(given_name="Bea", title="B")
+    story.tell(WorkerMoved(worker_id="w1", attributes=told), day("2026-02-01"))
+    assert story.access()["directory"][0]["name"] == {"givenName": "Ann", "familyName": "B"}  # type: ignore[index]
+
+
+def test_an_account_made_anew_is_written_anew() -> None:
+    story = Story(policy(app(attributes={"userName": "person.title"}, write_once=("userName",), delete_after=DAY)))
+    hired(story, day("2026-01-01"), title="first")
+    story.tell(left("2026-01-31"), day("2026-01-15"))
+    story.wait_until(day("2026-02-10"))
+    assert story.state() == "absent"
+    again = WorkerRehired(worker_id="w1", start_date=date(2026, 3, 1), attributes=WorkerAttributes(title="second"))
+    story.tell(again, day("2026-03-01"))
+    assert story.access()["directory"][0] == {"userName": "second"}
+
+
+@pytest.mark.parametrize(("remove", "groups"), [(True, ()), (False, ("staff",))])
+def test_an_application_decides_whether_a_leaver_stays_in_the_groups(remove: bool, groups: tuple[str, ...]) -> None:
+    story = Story(policy(app(groups='["staff"]', remove_groups=remove)))
+    hired(story, day("2026-01-01"))
+    story.tell(left("2026-01-31"), day("2026-01-15"))
+    story.wait_until(day("2026-02-10"))
+    account = story.accounts["directory"]
+    assert (account.state, account.groups) == ("inactive", groups)
+
+
+def moving(**settings: object) -> list[ApplicationPolicy]:
+    attributes = {"userName": "person.family_name + '@new'", "name.familyName": "person.family_name"}
+    identity = {"identity_from": "old", "identity": ("userName",)}
+    return [
+        app("old", attributes={"userName": "person.family_name"}, **settings),
+        app("new", attributes=attributes, **identity),
+    ]
+
+
+def test_a_new_application_takes_over_the_identity_of_the_one_it_replaces() -> None:
+    story = Story(policy(moving()[0]))
+    hired(story, day("2026-01-01"), family_name="Lee")
+    married = WorkerAttributes(family_name="Park")
+    story.rules = policy(*moving(write_once=("userName",)))
+    story.tell(WorkerMoved(worker_id="w1", attributes=married), day("2026-02-01"))
+    assert story.access()["new"][0] == {"userName": "Lee", "name": {"familyName": "Park"}}
+    story.rules = policy(*moving(scope="false"))
+    story.tell(WorkerMoved(worker_id="w1", attributes=WorkerAttributes(title="Dr")), day("2026-03-01"))
+    assert story.access() == {"new": ({"userName": "Lee", "name": {"familyName": "Park"}}, ())}, "the old one may go"
+
+
+def test_who_has_no_account_to_take_over_gets_the_new_identity() -> None:
+    story = Story(policy(*moving(scope="false")))
+    hired(story, day("2026-01-01"), family_name="Lee")
+    assert story.access()["new"][0]["userName"] == "Lee@new"  # type: ignore[index]

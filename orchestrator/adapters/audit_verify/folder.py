@@ -1,0 +1,114 @@
+"""The log's files as the verifier reads them, beside a writer that may be at work."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.domain.merkle import WIDTH
+from orchestrator.domain.signed_note import NoteError, parse_note
+from orchestrator.domain.tlog import (
+    CHECKPOINT,
+    HASH_BYTES,
+    HISTORY,
+    Damaged,
+    bundle_path,
+    journal_path,
+    parse_bundle,
+    parse_checkpoint,
+    parse_journal,
+    split_history,
+    tile_path,
+    tile_width,
+)
+
+CHUNK = 1 << 20
+
+
+class LogFolder:
+    """Reads, and says what is missing. Raises Damaged for files that are not what they should be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def checkpoint(self) -> bytes | None:
+        """The newest checkpoint."""
+        return self.read(CHECKPOINT)
+
+    def read(self, path: str) -> bytes | None:
+        """A file; None where there is none."""
+        try:
+            return (self.folder / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def bundle(self, number: int, size: int) -> list[bytes]:
+        """The entries of a bundle in a tree of that size."""
+        width = tile_width(size, 0, number)
+        data = self.read(bundle_path(number, width))
+        if data is None and width < WIDTH:  # filled meanwhile: the partial one is gone
+            if (whole := self.read(bundle_path(number))) is None:
+                raise Damaged(f"{bundle_path(number, width)} is missing")
+            return parse_bundle(whole, WIDTH)[:width]
+        if data is None:
+            raise Damaged(f"{bundle_path(number)} is missing")
+        try:
+            return parse_bundle(data, width)
+        except Damaged as error:
+            raise Damaged(f"{bundle_path(number, width)}: {error}") from None
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """The hashes of a tile, one after the other."""
+        data = self.read(tile_path(level, index, width))
+        if data is None and width < WIDTH:
+            data = (self.read(tile_path(level, index)) or b"")[: width * HASH_BYTES] or None
+        if data is None:
+            raise Damaged(f"{tile_path(level, index, width)} is missing")
+        if len(data) != width * HASH_BYTES:
+            raise Damaged(f"{tile_path(level, index, width)} has {len(data)} bytes instead of {width * HASH_BYTES}")
+        return data
+
+    def load(self, path: str) -> bytes:
+        """For proofs: a tile by its path."""
+        full, _, width = path.partition(".p/")
+        data = self.read(path)
+        if data is None and width:
+            data = (self.read(full) or b"")[: int(width) * HASH_BYTES]
+        if data is None:
+            raise Damaged(f"{path} is missing")
+        return data
+
+    def journal(self, size: int) -> bytes:
+        """What came after the checkpoint of that size."""
+        return self.read(journal_path(size)) or b""
+
+    def entries(self) -> Iterator[tuple[int, bytes]]:
+        """All entries that can be read, by their positions; what cannot is named by whoever verifies."""
+        try:
+            size = parse_checkpoint(parse_note(self.checkpoint() or b"").text).size
+        except NoteError:
+            size = 0
+        for number in range(-(-size // WIDTH)):
+            try:
+                yield from enumerate(self.bundle(number, size), number * WIDTH)
+            except Damaged:
+                continue
+        yield from enumerate(parse_journal(self.journal(size), size)[0], size)
+
+    def history(self) -> Iterator[bytes]:
+        """The checkpoints that were kept, oldest first, up to those that were there when it was called."""
+        path = self.folder / HISTORY
+        end = path.stat().st_size if path.exists() else 0
+        return self._history(path, end)
+
+    def _history(self, path: Path, end: int) -> Iterator[bytes]:
+        if not end:
+            return
+        rest = b""
+        with path.open("rb") as file:
+            while end and (chunk := file.read(min(CHUNK, end))):
+                end -= len(chunk)
+                rest += chunk
+                used = 0
+                for note in split_history(rest):
+                    used += len(note) + 1
+                    yield note
+                rest = rest[used:]

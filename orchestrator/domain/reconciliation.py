@@ -1,0 +1,139 @@
+"""What an application holds against what it should hold: one finding for every account on either side.
+
+Nothing is decided anew here. A finding that is to be put right becomes one more look at the account by its connector,
+on the same lanes as every change.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.person import Person
+from orchestrator.domain.scim_diff import is_active, operations, project
+
+
+class FindingKind(StrEnum):
+    """What was found of one account."""
+
+    LINKED = "linked"
+    """As it should be."""
+    UNFINISHED = "unfinished"
+    """The connector is not done with it, or it waits for a person: nothing is said of it."""
+    DRIFTED = "drifted"
+    """Somebody changed it behind our back."""
+    MISSING = "missing"
+    """It should be there and is not."""
+    ORPHAN = "orphan"
+    """The application holds it and nobody is known to have it."""
+    DUPLICATE = "duplicate"
+    """One more account of somebody whose account is another one."""
+
+
+class Candidate(NamedTuple):
+    """A person whose account an orphan may be, and the attribute that says so."""
+
+    person_id: str
+    by: str
+
+
+class Finding(NamedTuple):
+    """`differences` are by attribute path: what the account shows, and what it should show."""
+
+    kind: FindingKind
+    remote_id: str | None
+    person_id: str | None = None
+    differences: Mapping[str, tuple[Any, Any]] = {}
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def fixable(self) -> bool:
+        """Whether one more look of the connector puts it right. Nobody touches accounts that may be somebody else's."""
+        return self.kind in (FindingKind.DRIFTED, FindingKind.MISSING)
+
+
+def compare(account: Account, progress: Progress, resource: Mapping[str, Any]) -> Finding:
+    """A linked account as the application shows it now. Of one that should be inactive only that counts."""
+    remote_id = str(resource["id"])
+    if not _is_done(account, progress):
+        return Finding(FindingKind.UNFINISHED, remote_id, account.person_id)
+    differences: dict[str, tuple[Any, Any]] = {}
+    active, shown = account.state == "active", is_active(resource)
+    if account.state == "absent":
+        differences["account"] = ("present", "absent")
+    elif (shown is not False) is not active:
+        differences["active"] = (shown, active)
+    if active:
+        held = project(resource, account.resource)
+        wanted = {one["path"]: one.get("value") for one in operations(held, account.resource)}
+        back = {one["path"]: one.get("value") for one in operations(account.resource, held)}
+        differences |= {path: (back.get(path), wanted.get(path)) for path in sorted({*wanted, *back})}
+    kind = FindingKind.DRIFTED if differences else FindingKind.LINKED
+    return Finding(kind, remote_id, account.person_id, differences)
+
+
+def unseen(account: Account, progress: Progress) -> Finding | None:
+    """An account on our record that the application did not show. None when there is nothing to miss."""
+    if not _is_done(account, progress):
+        return Finding(FindingKind.UNFINISHED, progress.remote_id, account.person_id)
+    if account.state != "active":  # who should be out is out
+        return None
+    return Finding(FindingKind.MISSING, progress.remote_id, account.person_id)
+
+
+def orphan(resource: Mapping[str, Any], candidates: Iterable[Candidate], linked: Mapping[str, str]) -> Finding:
+    """An account that is on nobody's record. `linked` are the remote ids of the candidates' own accounts: where the
+    surest candidate has another account already this one is a duplicate."""
+    ranked = tuple(dict.fromkeys(candidates))
+    remote_id = str(resource["id"])
+    sure = next((one for one in ranked if one.by in ("externalId", "userName")), None)
+    if sure is not None and linked.get(sure.person_id, remote_id) != remote_id:
+        return Finding(FindingKind.DUPLICATE, remote_id, sure.person_id, candidates=ranked)
+    return Finding(FindingKind.ORPHAN, remote_id, candidates=ranked)
+
+
+class Handles(NamedTuple):
+    """What an account gives to recognize its owner by, in lower case where case says nothing."""
+
+    external_id: str | None
+    user_name: str | None
+    emails: tuple[str, ...]
+
+
+def handles(resource: Mapping[str, Any]) -> Handles:
+    """The handles of an account; whatever is no text counts as absent."""
+    emails = resource.get("emails")
+    values = [one.get("value") for one in emails if isinstance(one, Mapping)] if isinstance(emails, list) else []
+    user_name = _text(resource.get("userName"))
+    found = [value.lower() for value in values if isinstance(value, str) and value]
+    if user_name and "@" in user_name:
+        found.append(user_name.lower())
+    return Handles(_text(resource.get("externalId")), user_name, tuple(dict.fromkeys(found)))
+
+
+def candidates(found: Handles, persons: Mapping[str, Person], by_email: Mapping[str, Sequence[str]]) -> list[Candidate]:
+    """Whose account it may be, the surest first: by the worker id as externalId, as userName, then by e-mail."""
+    ranked = []
+    if found.external_id in persons:
+        ranked.append(Candidate(str(found.external_id), "externalId"))
+    if found.user_name in persons:
+        ranked.append(Candidate(str(found.user_name), "userName"))
+    ranked += [Candidate(person_id, "email") for email in found.emails for person_id in by_email.get(email, ())]
+    unique: dict[str, Candidate] = {}
+    for one in ranked:
+        unique.setdefault(one.person_id, one)
+    return list(unique.values())
+
+
+def _is_done(account: Account, progress: Progress) -> bool:
+    return (
+        progress.applied_revision >= account.revision
+        and progress.intent is None
+        and progress.status is AccountStatus.APPLIED
+    )
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value else None

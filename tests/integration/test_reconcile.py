@@ -1,0 +1,128 @@
+"""Reconciliation against a real application: what is found, and that the connector puts it right."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestrator.adapters.clock import SimulatedClock
+from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.outbox import SqlOutbox
+from orchestrator.adapters.sql.planning import SqlPlanStore
+from orchestrator.adapters.sql.reconciling import SqlReconcileStore
+from orchestrator.domain.reconciliation import Finding, FindingKind
+from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.reconcile import Reconciliation, look_again
+from tests.integration.application import TOKEN, Application
+from tests.integration.connector import NOW, Connector, Office, resource
+
+
+class Everything:
+    """All users of an application, read in one go."""
+
+    def __init__(self, application: Application, *, complete: bool = True) -> None:
+        self._application = application
+        self.complete = complete
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        """Its users."""
+        for user in await self._application.all("Users"):
+            yield user
+
+
+async def change(application: Application, person_id: str, **attributes: Any) -> None:
+    """Somebody changes an account behind our back."""
+    user = await application.user(person_id)
+    assert user is not None
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/scim+json"}
+    async with httpx.AsyncClient(base_url=application.base_url, headers=headers) as client:
+        (await client.put(f"/Users/{user['id']}", json={**user, **attributes})).raise_for_status()
+
+
+async def findings(database: Database, listing: Everything) -> tuple[dict[str, Finding], Reconciliation]:
+    """What is found, by the person or the id of the account."""
+    run = Reconciliation("crm", SqlReconcileStore(database), SqlPlanStore(database))
+    found = {one.person_id or str(one.remote_id): one async for one in run.find(listing)}
+    return found, run
+
+
+@pytest.fixture
+async def drifted(connector: Connector, application: Application) -> None:
+    """Five accounts: well, changed, deleted, closed in the application, and opened again there."""
+    await connector.converge("well", "changed", "deleted", "closed", "opened")
+    await connector.converge("opened", state="inactive")
+    await change(application, "changed", title="Impostor")
+    await application.take_out("deleted")
+    await change(application, "closed", active=False)
+    await change(application, "opened", active=True)
+
+
+@pytest.mark.usefixtures("drifted")
+async def test_everything_that_differs_is_found_and_put_right_by_the_connector(
+    connector: Connector, application: Application, office: Office, clock: SimulatedClock
+) -> None:
+    stray = await application.put_in(userName="stray@example.com")
+    second = await application.put_in(userName="twin@example.com", emails=[{"value": "well@example.com"}])
+    found, run = await findings(office.database, Everything(application))
+    assert {name: one.kind.value for name, one in found.items()} == {
+        "changed": "drifted",
+        "deleted": "missing",
+        "closed": "drifted",
+        "opened": "drifted",
+        stray: "orphan",
+        second: "orphan",
+    }
+    assert dict(found["changed"].differences) == {"title": ("Impostor", "Engineer")}
+    assert dict(found["opened"].differences) == {"active": (True, False)}
+    assert run.counts[FindingKind.LINKED] == 1
+
+    ids = sorted(str(one.person_id) for one in found.values() if one.fixable)
+    writer = AuditWriter("operator", clock.now())
+    store = SqlReconcileStore(office.database)
+    details = {"finding": "drifted"}
+    assert await look_again("crm", ids, store, writer, entry=details, actor="operator:ada", now=clock.now()) == 4
+    await connector.wait(30)  # by then the relay publishes what an operator's command left in the outbox
+
+    assert await application.active("opened") is False
+    for person_id in ("well", "changed", "deleted", "closed"):
+        user = await application.user(person_id)
+        assert user is not None
+        assert (user["active"], user["title"]) == (True, resource(person_id)["title"])
+    again, _ = await findings(office.database, Everything(application))
+    assert set(again) == {stray, second}, "nobody touches accounts that may be somebody else's"
+
+
+@pytest.mark.usefixtures("drifted")
+async def test_from_an_incomplete_list_nobody_concludes_that_something_is_missing(
+    application: Application, office: Office
+) -> None:
+    found, run = await findings(office.database, Everything(application, complete=False))
+    assert "deleted" not in found
+    assert run.complete is False
+
+
+@pytest.mark.usefixtures("drifted")
+async def test_a_look_is_on_record_before_it_happens(
+    application: Application, office: Office, clock: SimulatedClock
+) -> None:
+    writer = AuditWriter("operator", clock.now())
+    store = SqlReconcileStore(office.database)
+    await look_again("crm", ["changed"], store, writer, entry={"finding": "x"}, actor="operator:ada", now=NOW)
+    later = SqlOutbox(office.database)
+    saved = [
+        one for _, messages in await later.leftover(older_than=NOW + timedelta(seconds=1), limit=10) for one in messages
+    ]
+    assert any(b'"reconciled"' in one.value and b"operator:ada" in one.value for one in saved)
+    again = await look_again("crm", ["changed"], store, writer, entry={}, actor="operator:ada", now=NOW)
+    assert again == 0, "the connector has to come first"
+
+
+async def test_an_account_with_a_persons_worker_id_is_a_duplicate_of_the_linked_one(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    await connector.converge("ada")
+    twin = await application.put_in(userName="ada")
+    found, _ = await findings(office.database, Everything(application))
+    assert {name: (one.kind.value, one.remote_id) for name, one in found.items()} == {"ada": ("duplicate", twin)}

@@ -1,0 +1,57 @@
+"""The topic against the log: what was dropped, added or changed between the two is found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from orchestrator.adapters.audit_log import read_entries
+from orchestrator.domain.audit_checks import CHECKS, Findings
+from orchestrator.domain.audit_topic import TopicComparison
+from orchestrator.domain.tlog import MAX_ENTRY_BYTES
+from tests.audit_log import entries, entry, write_log
+
+RECORDS = entries(30)
+BIG = entry(1, writer="big", details={"x": "x" * MAX_ENTRY_BYTES})
+
+
+def compare(folder: Path, topic: Sequence[bytes], without: str = "") -> Findings:
+    findings = Findings([check for check in CHECKS if check.name != without])
+    comparison = TopicComparison(findings, read_entries(folder))
+    for offset, record in enumerate(topic):
+        comparison.see(offset, record)
+    comparison.finish()
+    return findings
+
+
+def test_a_log_is_its_topic_without_what_came_twice(tmp_path: Path) -> None:
+    topic = [*RECORDS[:10], b"no entry", *RECORDS[5:15], BIG, b"no entry", *RECORDS[10:], BIG]
+    write_log(tmp_path, [topic[:12], topic[12:]])
+    found = compare(tmp_path, topic)
+    assert (found.total, found.notes) == (0, [])
+
+
+def test_what_is_not_in_the_log_yet_is_a_note(tmp_path: Path) -> None:
+    write_log(tmp_path, [RECORDS[:20]])
+    found = compare(tmp_path, [*RECORDS, b"no entry"])
+    assert (found.total, found.notes) == (0, ["11 records of the topic are not in the log yet"])
+
+
+@pytest.mark.parametrize(
+    ("topic", "log", "named"),
+    [
+        (RECORDS, [*RECORDS[:7], *RECORDS[8:]], "another record in its place, resolver@host-1-abc/1/8 at offset 7"),
+        ([*RECORDS[:7], *RECORDS[8:]], RECORDS, "entry 8 (resolver@host-1-abc/1/8)"),
+        (RECORDS[:20], RECORDS, "the topic does not have it, nor what follows"),
+        (RECORDS, [*RECORDS[:7], entry(8, "timer_fired"), *RECORDS[8:]], "entry 8 (resolver@host-1-abc/1/8)"),
+        (RECORDS, [RECORDS[1], RECORDS[0], *RECORDS[2:]], "entry 1 (resolver@host-1-abc/1/2)"),
+        ([*RECORDS[:7], b"no entry", *RECORDS[7:]], RECORDS, "8 bytes that are no entry at offset 7"),
+    ],
+    ids=["dropped", "added", "topic cut", "changed", "reordered", "rejected in silence"],
+)
+def test_a_difference_is_found_and_named(tmp_path: Path, topic: list[bytes], log: list[bytes], named: str) -> None:
+    write_log(tmp_path, [log])
+    found = compare(tmp_path, topic)
+    assert [problem.check for problem in found.problems] == ["topic"]
+    assert named in str(found.problems[0])
+    assert compare(tmp_path, topic, without="topic").total == 0, "the check is what finds it"

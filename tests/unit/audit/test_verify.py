@@ -1,0 +1,370 @@
+"""Attacks on the audit log. Each check is shown the attack that it alone finds: without it the log passes as good."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.audit_verify import Verdict, verify
+from orchestrator.domain.audit_checks import CHECKS, TOPIC
+from orchestrator.domain.signed_note import COSIGNATURE, SigningKey
+from orchestrator.domain.tlog import (
+    CHECKPOINT,
+    HISTORY,
+    WITNESSED,
+    Checkpoint,
+    bundle_path,
+    encode_bundle,
+    encode_frame,
+    journal_path,
+    tile_path,
+)
+from tests.audit_log import KEY, NOW, OTHER_KEY, entries, entry
+from tests.forge import forge, put, signed
+
+WITNESS = SigningKey("witness.example.com/w1", COSIGNATURE, bytes(range(2, 34)))
+ACCOUNT: dict[str, Any] = {"subject": "4711", "app": "crm", "revision": 3}
+CONNECTOR = "connector.crm@host-2-def"
+
+
+def call(sequence: int, kind: str, *, hours: float = 0, **details: Any) -> bytes:
+    """An entry about one account, by its connector."""
+    at = NOW + timedelta(hours=hours, seconds=sequence)
+    return entry(sequence, kind, writer=CONNECTOR, at=at, details=details, **ACCOUNT)
+
+
+RECORDS = [
+    *entries(250),
+    call(1, "call_intended"),
+    call(2, "command_retried", code="unavailable", calls=[]),
+    call(3, "call_intended"),
+    call(4, "command_applied", calls=[["POST", 201]]),
+    call(5, "account_verified", calls=[]),
+    entry(251),
+    *(entry(number, writer="relay@host-3-ghi") for number in range(1, 45)),
+]
+"""300 entries. The second bundle holds those of one writer and of no other."""
+LAST = len(RECORDS)
+
+
+@dataclass
+class Attack:
+    """A log and the way in which it is looked at."""
+
+    folder: Path
+    since: bytes | None = None
+    witnesses: list[Any] = field(default_factory=list)
+
+    def verify(self, checks: Any = CHECKS) -> Verdict:
+        return verify(self.folder, [KEY.verifier], since=self.since, witnesses=self.witnesses, checks=checks)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Attack:
+    return Attack(forge(tmp_path / "audit", RECORDS, sizes=(100, 200)))
+
+
+def test_a_log_as_it_should_be_is_good(log: Attack) -> None:
+    log.since = signed(RECORDS[:150])
+    verdict = log.verify()
+    assert verdict.good, verdict.problems
+    assert verdict.summary == (
+        "GOOD: all 300 entries from 2026-03-02 08:15:01Z to 2026-03-02 08:19:11Z are there, in their order, unchanged;"
+        f" signed by {KEY.verifier}"
+    )
+    assert (verdict.entries, verdict.size, verdict.checkpoints, verdict.writers) == (300, 300, 3, 3)
+
+
+# --- attacks that one check finds ---------------------------------------------------------------------------------
+
+
+def relogged(log: Attack, records: list[bytes]) -> None:
+    """What an insider does who has the key and no witness: the whole log is written anew."""
+    shutil.rmtree(log.folder)
+    forge(log.folder, records, sizes=(100, 200))
+
+
+def another_key(log: Attack) -> None:
+    put(log.folder, CHECKPOINT, signed(RECORDS, OTHER_KEY))
+
+
+def another_log_of_the_same_key(log: Attack) -> None:
+    put(log.folder, CHECKPOINT, signed(RECORDS, origin="other.example.com/log"))
+
+
+def a_root_that_was_never_the_tree_s(log: Attack) -> None:
+    note = KEY.sign(Checkpoint(KEY.name, LAST, bytes(32)).text()).encode()
+    put(log.folder, CHECKPOINT, note)
+
+
+def a_fork_in_the_history(log: Attack) -> None:
+    fork = signed([*RECORDS[:99], entry(777)])
+    history = (log.folder / HISTORY).read_bytes().replace(signed(RECORDS[:100]), fork)
+    put(log.folder, HISTORY, history)
+
+
+def an_old_state_put_back(log: Attack) -> None:
+    later = signed([*RECORDS, entry(252)])
+    put(log.folder, HISTORY, (log.folder / HISTORY).read_bytes() + later + b"\n")
+
+
+def a_bundle_cut_off(log: Attack) -> None:
+    path = log.folder / bundle_path(1, 44)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def a_hash_changed(log: Attack) -> None:
+    flip(log.folder / tile_path(1, 0, 1), 5)
+
+
+def a_batch_of_the_journal_changed(log: Attack) -> None:
+    frames = [encode_frame(LAST + n, [entry(1, writer=f"w{n}")]) for n in range(3)]
+    put(log.folder, journal_path(LAST), b"".join(frames))
+    flip(log.folder / journal_path(LAST), len(frames[0]) + 40)
+
+
+def a_log_written_anew(log: Attack) -> None:
+    log.since = signed(RECORDS[:150])
+    relogged(log, [*RECORDS[:99], entry(100, "timer_fired"), *RECORDS[100:]])
+
+
+def a_log_written_anew_after_a_witness_signed(log: Attack) -> None:
+    log.witnesses = [WITNESS.verifier]
+    note = signed(RECORDS[:150])
+    line = WITNESS.cosign(note.decode().partition("\n\n")[0] + "\n", 1700000000)
+    relogged(log, [*RECORDS[:99], entry(100, "timer_fired"), *RECORDS[100:]])
+    put(log.folder, f"{WITNESSED}/{WITNESS.verifier.id.hex()}", note + line.line().encode())
+
+
+def what_is_no_entry(log: Attack) -> None:
+    relogged(log, [*RECORDS, b'{"id":"a/1/1"}'])
+
+
+def an_entry_twice(log: Attack) -> None:
+    relogged(log, [*RECORDS, RECORDS[17]])
+
+
+def a_number_skipped(log: Attack) -> None:
+    relogged(log, [*RECORDS, entry(253)])
+
+
+def an_outcome_without_intent(log: Attack) -> None:
+    relogged(log, [*RECORDS, call(6, "command_applied", calls=[["PATCH", 200]])])
+
+
+def an_intent_that_led_nowhere(log: Attack) -> None:
+    later = entry(1, writer="scheduler@host-4-jkl", at=NOW + timedelta(hours=2))
+    relogged(log, [*RECORDS, call(6, "call_intended"), later])
+
+
+def a_rejected_record_thrown_away(log: Attack) -> None:
+    details = {"code": "undecodable", "sha256": "ab" * 32, "bytes": 3}
+    relogged(log, [*RECORDS, entry(252, "entry_rejected", details=details)])
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+ATTACKS: dict[str, Callable[[Attack], None]] = {
+    "signature": another_key,
+    "origin": another_log_of_the_same_key,
+    "root": a_root_that_was_never_the_tree_s,
+    "history": a_fork_in_the_history,
+    "newest": an_old_state_put_back,
+    "bundle": a_bundle_cut_off,
+    "tile": a_hash_changed,
+    "journal": a_batch_of_the_journal_changed,
+    "from": a_log_written_anew,
+    "witness": a_log_written_anew_after_a_witness_signed,
+    "entry": what_is_no_entry,
+    "once": an_entry_twice,
+    "gap": a_number_skipped,
+    "intent": an_outcome_without_intent,
+    "outcome": an_intent_that_led_nowhere,
+    "rejected": a_rejected_record_thrown_away,
+}
+
+
+def test_every_check_has_its_attack() -> None:
+    names = [check.name for check in CHECKS]
+    assert len(names) == len(set(names))
+    assert {*ATTACKS, TOPIC.name} == set(names), "the topic's attack is in test_topic.py"
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_attack_is_found_by_its_check_and_by_no_other(log: Attack, name: str) -> None:
+    ATTACKS[name](log)
+    verdict = log.verify()
+    assert {problem.check for problem in verdict.problems} == {name}, verdict.problems
+    assert verdict.summary.startswith("NOT GOOD")
+    without = log.verify([check for check in CHECKS if check.name != name])
+    assert without.good, "a verifier without the check would have let it pass"
+
+
+# --- what an outsider can do to the files: always found, and named ------------------------------------------------
+
+
+def bundle_of(records: list[bytes], log: Attack) -> None:
+    put(log.folder, bundle_path(0), encode_bundle(records))
+
+
+def changed_entry(log: Attack) -> None:
+    bundle_of([*RECORDS[:17], RECORDS[17].replace(b"timer_set", b"timer_sat"), *RECORDS[18:256]], log)
+
+
+def deleted_entry(log: Attack) -> None:
+    bundle_of([*RECORDS[:17], *RECORDS[18:256]], log)
+
+
+def inserted_entry(log: Attack) -> None:
+    bundle_of([*RECORDS[:17], entry(999), *RECORDS[17:256]], log)
+
+
+def replaced_entry(log: Attack) -> None:
+    bundle_of([*RECORDS[:17], entry(999), *RECORDS[18:256]], log)
+
+
+def swapped_entries(log: Attack) -> None:
+    bundle_of([*RECORDS[:17], RECORDS[18], RECORDS[17], *RECORDS[19:256]], log)
+
+
+def missing_bundle(log: Attack) -> None:
+    (log.folder / bundle_path(0)).unlink()
+
+
+def missing_tile(log: Attack) -> None:
+    (log.folder / tile_path(0, 0)).unlink()
+
+
+def tile_of_zeros(log: Attack) -> None:
+    put(log.folder, tile_path(0, 0), bytes(8192))
+
+
+def changed_entry_and_its_tile(log: Attack) -> None:
+    """Who cannot sign can still make files that fit together; the root does not."""
+    note = (log.folder / CHECKPOINT).read_bytes()
+    history = (log.folder / HISTORY).read_bytes()
+    forge(log.folder, [*RECORDS[:150], entry(151, "timer_fired"), *RECORDS[151:]])
+    put(log.folder, CHECKPOINT, note)
+    put(log.folder, HISTORY, history)
+
+
+def cut_at_the_end(log: Attack) -> None:
+    """An older checkpoint, rightly signed, and nothing after it."""
+    history = (log.folder / HISTORY).read_bytes()
+    shutil.rmtree(log.folder)
+    forge(log.folder, RECORDS[:200], sizes=(100,))
+    put(log.folder, HISTORY, history)
+
+
+def no_checkpoint(log: Attack) -> None:
+    (log.folder / CHECKPOINT).unlink()
+
+
+@pytest.mark.parametrize(
+    ("attack", "named"),
+    [
+        (changed_entry, "entry 17 (resolver@host-1-abc/1/18)"),
+        (deleted_entry, "it holds 255 entries instead of 256; entries 0 to 255"),
+        (inserted_entry, "it holds 257 entries instead of 256; entries 0 to 255"),
+        (replaced_entry, "entry 17 (resolver@host-1-abc/1/999)"),
+        (swapped_entries, "entry 17 (resolver@host-1-abc/1/19)"),
+        (missing_bundle, "tile/entries/000 is missing"),
+        (missing_tile, "tile/0/000 is missing"),
+        (tile_of_zeros, "entry 0 (resolver@host-1-abc/1/1)"),
+        (changed_entry_and_its_tile, "something between entry 100 and entry 199"),
+        (cut_at_the_end, "of 300 entries was signed and there are only 200"),
+        (no_checkpoint, "checkpoints were signed and the newest one is gone"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_whoever_changes_the_files_is_found_and_the_entry_named(
+    log: Attack, attack: Callable[[Attack], None], named: str
+) -> None:
+    attack(log)
+    verdict = log.verify()
+    assert not verdict.good
+    assert named in "\n".join(map(str, verdict.problems))
+
+
+def test_any_byte_of_the_signed_files_counts(log: Attack) -> None:
+    """Every tenth byte of every file of the tree, and every byte of the checkpoint."""
+    for path in sorted(log.folder.rglob("*")):
+        if not path.is_file() or path.name in ("key.pub",) or path.parent.name == "journal":
+            continue
+        data = path.read_bytes()
+        for place in range(0, len(data), 1 if path.name == CHECKPOINT else max(len(data) // 10, 1)):
+            flip(path, place)
+            assert not log.verify().good, f"byte {place} of {path.relative_to(log.folder)}"
+            path.write_bytes(data)
+    assert log.verify().good
+
+
+# --- what is no attack --------------------------------------------------------------------------------------------
+
+
+def test_what_is_open_or_late_is_no_problem(log: Attack) -> None:
+    """The order of the topic is not always that of the writers, and the newest calls have no outcome yet."""
+    late = entry(4, "call_intended", writer="connector.crm@dead", at=NOW, **ACCOUNT)
+    dead = [entry(n, writer="connector.crm@dead", at=NOW) for n in (3, 1, 2)]
+    swapped = [
+        call(7, "command_applied", calls=[["PATCH", 200]]),
+        call(6, "call_intended"),
+    ]
+    end = entry(1, writer="scheduler@host-4-jkl", at=NOW + timedelta(hours=2))
+    under_way = call(8, "call_intended", hours=2)
+    relogged(log, [*RECORDS, *swapped, *dead, late, end, under_way])
+    verdict = log.verify()
+    assert verdict.good, verdict.problems
+    assert verdict.notes == ("1 calls were under way at the end of the log",)
+
+
+def test_a_paused_application_may_keep_calls_waiting(log: Attack) -> None:
+    later = entry(2, writer="scheduler@host-4-jkl", at=NOW + timedelta(hours=2))
+    paused = entry(1, "application_paused", writer="scheduler@host-4-jkl", app="crm")
+    relogged(log, [*RECORDS, call(6, "call_intended"), paused, later])
+    assert log.verify().good
+
+
+def test_an_intent_of_somebody_who_lost_the_account_is_followed_by_the_winner(log: Attack) -> None:
+    loser = entry(1, "call_intended", writer="connector.crm@slow", at=NOW, **ACCOUNT)
+    winner = [call(6, "call_intended"), call(7, "command_applied", calls=[["PATCH", 200]])]
+    later = entry(1, writer="scheduler@host-4-jkl", at=NOW + timedelta(hours=2))
+    relogged(log, [*RECORDS, loser, *winner, later])
+    assert log.verify().good
+
+
+def test_a_batch_that_was_being_written_is_a_note(log: Attack) -> None:
+    frame = encode_frame(LAST, [entry(252)])
+    put(log.folder, journal_path(LAST), frame + encode_frame(LAST + 1, [entry(253)])[:-3])
+    verdict = log.verify()
+    assert verdict.good
+    assert (verdict.entries, verdict.size) == (301, 300)
+    assert "(1 of them not signed yet)" in verdict.summary
+    assert "were being written" in verdict.notes[0]
+
+
+def test_keys_follow_each_other(log: Attack) -> None:
+    """After a key was changed both are needed: the old checkpoints were signed by the old one."""
+    put(log.folder, CHECKPOINT, signed(RECORDS, OTHER_KEY))
+    old = (log.folder / HISTORY).read_bytes()
+    put(log.folder, HISTORY, old + signed(RECORDS, OTHER_KEY) + b"\n")
+    assert not log.verify().good
+    assert verify(log.folder, [KEY.verifier, OTHER_KEY.verifier]).good
+
+
+def test_an_empty_log(tmp_path: Path) -> None:
+    assert verify(tmp_path, [KEY.verifier]).summary.startswith("GOOD: the audit log is empty")
+    assert verify(forge(tmp_path, []), [KEY.verifier]).good
+
+
+def test_a_log_whose_beginning_somebody_knows_cannot_be_emptied(tmp_path: Path) -> None:
+    verdict = verify(tmp_path, [KEY.verifier], since=signed(RECORDS))
+    assert [problem.check for problem in verdict.problems] == ["from"]
