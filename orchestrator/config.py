@@ -377,6 +377,10 @@ key_file = "audit.key"
 [time]
 default_zone = "UTC"
 
+# How long records of people who left have to be kept: `jml person erase` refuses before.
+[privacy]
+retention_days_after_end = 0
+
 [apps.directory]
 base_url = "http://localhost:9001/scim/v2"
 auth = { token_env = "DIRECTORY_TOKEN" }

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 NONCE_BYTES = 12
 KEY_BYTES = 32
+NONCES_AT_ONCE = 64
 SOMEBODY = "somebody"
 """Stands for a person whom the log has no name for."""
 
@@ -50,16 +51,26 @@ def known_as(subjects: Mapping[str, Subject], person_id: str) -> Subject:
     return subjects.get(person_id) or Subject("", person_id)
 
 
+class Sealer:
+    """Seals what one batch has to say, with each cipher made once. It holds keys, so it goes when the batch is done."""
+
+    def __init__(self) -> None:
+        self._ciphers: dict[bytes, AESGCM] = {}
+        self._nonces = b""
+
+    def seal(self, key: bytes, entry_id: str, values: bytes) -> str:
+        """`values` (JSON) as base64url of nonce and ciphertext (RFC 4648, section 5)."""
+        cipher = self._ciphers.get(key) or self._ciphers.setdefault(key, AESGCM(key))
+        if not self._nonces:
+            self._nonces = secrets.token_bytes(NONCE_BYTES * NONCES_AT_ONCE)
+        nonce, self._nonces = self._nonces[:NONCE_BYTES], self._nonces[NONCE_BYTES:]
+        whole = nonce + cipher.encrypt(nonce, values, entry_id.encode())
+        return binascii.b2a_base64(whole, newline=False).translate(_TO_URL).decode()
+
+
 def seal(key: bytes, entry_id: str, values: Mapping[str, Any]) -> str:
-    """`values` (JSON) as base64url of nonce and ciphertext (RFC 4648, section 5)."""
-    return sealed_bytes(key, entry_id, orjson.dumps(values))
-
-
-def sealed_bytes(key: bytes, entry_id: str, values: bytes) -> str:
-    """The same for values that are JSON already."""
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    whole = nonce + AESGCM(key).encrypt(nonce, values, entry_id.encode())
-    return binascii.b2a_base64(whole, newline=False).translate(_TO_URL).decode()
+    """One object by itself; see `Sealer`."""
+    return Sealer().seal(key, entry_id, orjson.dumps(values))
 
 
 def unseal(key: bytes, entry_id: str, sealed: str) -> dict[str, Any]:

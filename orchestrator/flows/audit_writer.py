@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, sealed_bytes
+from orchestrator.domain.sealing import SOMEBODY, Sealer, Subject, anonymous
 from schemas.audit import AuditEntry, AuditKind
 from schemas.envelope import Headers, Message, timestamp
 from schemas.topics import AUDIT_ENTRIES
@@ -79,12 +79,8 @@ class AuditWriter:
 
     def stamp(self, entries: Sequence[Entry]) -> list[Message]:
         """The entries as messages, numbered on from the last saved one."""
-        times: dict[datetime, str] = {}
-        messages = []
-        for sequence, one in enumerate(entries, self._sequence + 1):
-            at = times.get(one.at) or times.setdefault(one.at, timestamp(one.at))
-            messages.append(self._message(one, sequence, at))
-        return messages
+        batch = _Batch()
+        return [self._message(one, sequence, batch) for sequence, one in enumerate(entries, self._sequence + 1)]
 
     def saved(self, entries: int) -> None:
         """The transaction with that many entries is committed."""
@@ -95,8 +91,8 @@ class AuditWriter:
         self._epoch += 1
         self._sequence = 0
 
-    def _message(self, one: Entry, sequence: int, at: str) -> Message:
-        entry_id = f"{self.name}/{self._epoch}/{sequence}"
+    def _message(self, one: Entry, sequence: int, batch: "_Batch") -> Message:
+        entry_id, at = f"{self.name}/{self._epoch}/{sequence}", batch.timestamp(one.at)
         body: dict[str, Any] = {
             "id": entry_id,
             "writer": self.name,
@@ -106,28 +102,26 @@ class AuditWriter:
             "kind": one.kind.value,
             "actor": one.actor,
         }
-        person_id, name, key = None, SOMEBODY, None
-        if one.subject is not None:
-            person_id, name, key = one.subject.person_id, one.subject.id or SOMEBODY, one.subject.key
-            if one.subject.id:
-                body["subject"] = name
+        subject = one.subject
+        if subject is not None and subject.id:
+            body["subject"] = subject.id
         if one.app is not None:
             body["app"] = one.app
         if one.revision is not None:
             body["revision"] = one.revision
         if one.event_id is not None:
-            body["event_id"] = anonymous(one.event_id, person_id, name)
+            body["event_id"] = batch.anonymous(one.event_id, subject)
         if one.correlation_id is not None:
-            body["correlation_id"] = anonymous(one.correlation_id, person_id, name)
+            body["correlation_id"] = batch.anonymous(one.correlation_id, subject)
         if one.policy is not None:
             body["policy"] = one.policy
         if one.details:
             body["details"] = one.details
-        if one.sealed and key is not None:
+        if one.sealed and subject is not None and subject.key is not None:
             values = orjson.dumps(one.sealed)
             if len(values) > MAX_SEALED_BYTES:
                 values = orjson.dumps({"left_out_bytes": len(values)})
-            body["sealed"] = sealed_bytes(key, entry_id, values)
+            body["sealed"] = batch.sealer.seal(subject.key, entry_id, values)
         headers: Headers = (
             _CONTENT,
             _SPECVERSION,
@@ -136,4 +130,24 @@ class AuditWriter:
             _TYPE,
             ("ce_time", at.encode()),
         )
-        return Message(AUDIT_ENTRIES, one.subject.id.encode() if one.subject else b"", orjson.dumps(body), headers)
+        return Message(AUDIT_ENTRIES, subject.id.encode() if subject else b"", orjson.dumps(body), headers)
+
+
+class _Batch:
+    """What the entries of one batch have in common is worked out once: instants, identifiers, ciphers."""
+
+    def __init__(self) -> None:
+        self.sealer = Sealer()
+        self._times: dict[datetime, str] = {}
+        self._identifiers: dict[tuple[str, str], str] = {}
+
+    def timestamp(self, at: datetime) -> str:
+        return self._times.get(at) or self._times.setdefault(at, timestamp(at))
+
+    def anonymous(self, text: str, subject: Subject | None) -> str:
+        name, person_id = (subject.id, subject.person_id) if subject else ("", None)
+        place = (text, name or person_id or "")
+        known = self._identifiers.get(place)
+        if known is None:
+            known = self._identifiers[place] = anonymous(text, person_id, name or SOMEBODY)
+        return known
