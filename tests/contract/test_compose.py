@@ -177,6 +177,31 @@ def test_a_service_gets_each_secret_it_reads_and_the_demo_gets_none(name: str) -
     assert read <= given
 
 
+def test_workers_log_in_as_a_role_that_owns_nothing_and_only_the_migration_as_the_owner() -> None:
+    """Who owns a table can turn its triggers off; the audit index has to be safe from the workers themselves."""
+    owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    worker = make_url(load_config(ROOT / "deploy/jml.toml").store.url).username
+    made = (ROOT / "deploy/postgres-worker.sh").read_text()
+    assert worker == "jml_worker" != owner
+    assert f"CREATE ROLE {worker} LOGIN" in made
+    assert "SUPERUSER" not in made
+    assert make_url(SERVICES["migrate"]["environment"]["JML_STORE__URL"]).username == owner
+    with_owner = {name for name, service in SERVICES.items() if "pgpass_owner" in service.get("secrets", [])}
+    assert with_owner == {"migrate"}
+    (script,) = SERVICES["postgres"]["configs"]
+    assert COMPOSE["configs"][script["source"]]["file"] == "deploy/postgres-worker.sh"
+
+
+def test_only_the_auditor_has_the_key_and_the_log() -> None:
+    config = load_config(ROOT / "deploy/jml.toml")
+    assert config.audit.key_file == Path("/run/secrets/audit_key")
+    assert [name for name, service in SERVICES.items() if "audit_key" in service.get("secrets", [])] == ["auditor"]
+    mounting = [
+        name for name, one in SERVICES.items() if any("audit-log:" in volume for volume in one.get("volumes", []))
+    ]
+    assert mounting == ["auditor"]
+
+
 def test_the_mounted_configuration_is_valid() -> None:
     name = default(COMPOSE["configs"]["jml_toml"]["file"])
     config = load_config(ROOT / name)

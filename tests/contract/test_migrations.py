@@ -19,6 +19,7 @@ from orchestrator.adapters.sql.migrate import at_head, check_migrated, migrate
 from orchestrator.adapters.sql.tables import audit_index, metadata
 from orchestrator.errors import JmlError, StoreUnavailable, UserError
 
+REVISIONS = ["0001", "0010"]
 PROCESSES = 6
 MIGRATE = """
 import asyncio, sys
@@ -60,9 +61,9 @@ async def test_a_difference_would_show(database: Database) -> None:
 async def test_migrating_twice_is_harmless(database_url: str) -> None:
     database = Database(database_url)
     assert not await at_head(database)
-    with pytest.raises(UserError, match=r"is empty, 0001 is needed: run `jml db migrate`"):
+    with pytest.raises(UserError, match=r"is empty, 0010 is needed: run `jml db migrate`"):
         await check_migrated(database)
-    assert await migrate(database) == ["0001"]
+    assert await migrate(database) == REVISIONS
     assert await migrate(database) == []
     assert await at_head(database)
     await check_migrated(database)
@@ -72,7 +73,7 @@ async def test_migrating_twice_is_harmless(database_url: str) -> None:
 async def test_tasks_that_start_at_once_migrate_once(database_url: str) -> None:
     databases = [Database(database_url, pool_size=1) for _ in range(PROCESSES)]
     applied = await asyncio.gather(*map(migrate, databases))
-    assert sorted(applied) == [[]] * (PROCESSES - 1) + [["0001"]]
+    assert sorted(applied) == [[]] * (PROCESSES - 1) + [REVISIONS]
     for database in databases:
         await database.close()
 
@@ -82,7 +83,7 @@ def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
     printed = [process.communicate(timeout=60)[0].strip() for process in running]
     assert [process.returncode for process in running] == [0] * PROCESSES
-    assert sorted(printed) == [""] * (PROCESSES - 1) + ["0001"]
+    assert sorted(printed) == [""] * (PROCESSES - 1) + [" ".join(REVISIONS)]
 
 
 async def test_a_failing_revision_leaves_nothing_behind(
@@ -90,8 +91,9 @@ async def test_a_failing_revision_leaves_nothing_behind(
 ) -> None:
     copy = tmp_path / "100% of the migrations"
     shutil.copytree(module.REVISIONS, copy)
-    second = 'revision = "0002"\ndown_revision = "0001"\n\ndef upgrade() -> None:\n    raise RuntimeError("no power")\n'
-    (copy / "versions" / "0002_second.py").write_text(second)
+    head = f'revision = "9000"\ndown_revision = "{REVISIONS[-1]}"\n\n'
+    body = 'def upgrade() -> None:\n    raise RuntimeError("no power")\n'
+    (copy / "versions" / "9000_last.py").write_text(head + body)
     monkeypatch.setattr(module, "REVISIONS", copy)
     database = Database(database_url)
     with pytest.raises(RuntimeError, match="no power"):
@@ -158,6 +160,45 @@ async def test_appending_the_same_audit_row_again_is_harmless(audited: Database)
         statement = audited.insert(audit_index).on_conflict_do_nothing()
         await connection.execute(statement, [_row(), _row(2)])
     assert await _entries(audited) == ["{}", "{}"]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_a_session_that_turns_triggers_off_changes_nothing(audited: Database) -> None:
+    with pytest.raises(JmlError, match="append-only"):
+        async with audited.write() as connection:
+            await connection.execute(sa.text("SET session_replication_role = replica"))
+            await connection.execute(sa.text("DELETE FROM audit_index"))
+    assert await _entries(audited) == ["{}"]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_the_workers_role_appends_to_the_index_and_owns_nothing(database_url: str) -> None:
+    """As docker-compose.yml has it: one role migrates, another one works."""
+    database = Database(database_url)
+    async with database.write() as connection:
+        await connection.execute(
+            sa.text("DO $$ BEGIN CREATE ROLE jml_worker; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        )
+    await migrate(database)
+    async with database.write() as connection:
+        await connection.execute(sa.text("SET LOCAL ROLE jml_worker"))
+        await connection.execute(sa.insert(audit_index), [_row()])
+    for statement in (
+        "UPDATE audit_index SET entry = 'forged'",
+        "DELETE FROM audit_index",
+        "TRUNCATE audit_index",
+        "DROP TABLE audit_index",
+        "ALTER TABLE audit_index DISABLE TRIGGER ALL",
+        "UPDATE alembic_version SET version_num = '0001'",
+    ):
+        with pytest.raises(JmlError):
+            async with database.write() as connection:
+                await connection.execute(sa.text("SET LOCAL ROLE jml_worker"))
+                await connection.execute(sa.text(statement))
+    assert await _entries(database) == ["{}"]
+    await database.close()
 
 
 async def _entries(database: Database) -> list[str]:
