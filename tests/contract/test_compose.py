@@ -21,6 +21,7 @@ from orchestrator.flows.account_queues import DRAIN_SECONDS
 from orchestrator.flows.group_commit import Saver
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.roles import role_names
+from tests.services.kafka import SETTINGS as KAFKA_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -190,6 +191,17 @@ def test_workers_log_in_as_a_role_that_owns_nothing_and_only_the_migration_as_th
     assert with_owner == {"migrate"}
     (script,) = SERVICES["postgres"]["configs"]
     assert COMPOSE["configs"][script["source"]]["file"] == "deploy/postgres-worker.sh"
+
+
+def test_the_audit_s_topics_are_guarded_by_a_broker_that_has_an_authorizer() -> None:
+    """tests/integration/test_topic_guard.py tries the same settings on a real broker."""
+    environment = SERVICES["kafka"]["environment"]
+    for name, value in (("authorizer.class.name", "StandardAuthorizer"), ("allow.everyone.if.no.acl.found", "true")):
+        in_compose = environment[f"KAFKA_{name.upper().replace('.', '_')}"]
+        assert in_compose.endswith(value)
+        assert f"{name}={in_compose}\n" in KAFKA_SETTINGS
+    assert SERVICES["guard"]["command"][:2] == ["topics", "guard"]
+    assert SERVICES["guard"]["depends_on"].keys() == {"topics"}
 
 
 def test_only_the_auditor_has_the_key_and_the_log() -> None:

@@ -36,7 +36,10 @@ NEED_CONFIG: tuple[Arguments, ...] = (
     ("db", "migrate"),
     ("db", "check"),
     ("topics", "create"),
+    ("topics", "guard"),
     ("topics", "list"),
+    ("audit", "verify"),
+    ("audit", "prove", "1"),
 )
 NEED_STORE = [one for one in NEED_CONFIG if one[0] in ("status", "person", "parked", "quarantine")]
 NEED_KAFKA: tuple[Arguments, ...] = (("lag",), ("topics", "create"), ("topics", "list"), ("events", "send", "-"))
