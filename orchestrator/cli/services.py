@@ -186,6 +186,13 @@ async def create_topics(config: Config) -> "Created":
     return await topic_admin.create_topics(config.kafka, topics(tuple(config.apps)))
 
 
+async def guard_topics(config: Config) -> bool:
+    """Keep the audit's topics from being deleted; False where that was done before."""
+    from orchestrator.adapters.topic_guard import guard_topics
+
+    return await guard_topics(real_broker(config))
+
+
 def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]]:
     """Reads the audit log from a position on. Raises UserError where there is none."""
     from orchestrator.adapters.audit_log import read_entries

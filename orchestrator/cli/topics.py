@@ -37,6 +37,20 @@ def create(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     print_line(f"{len(done.unchanged)} topics were as they should be")
 
 
+@app.command()
+def guard(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Deny to everybody to delete, empty or shorten the audit's topics, on a broker of our own where nobody logs in.
+
+    Only for a broker that serves nothing else and that only the roles reach, such as that of docker-compose.yml: all
+    else is allowed there to everybody. On a broker with logins, give each role the rights that it needs instead. Only
+    whoever restarts the broker with `super.users` can take it back. Doing it twice changes nothing.
+
+    Example: `jml topics guard --config /etc/jml/jml.toml`
+    """
+    done = run_async(services.guard_topics(load(config)))
+    print_line("the audit's topics are guarded" if done else "the audit's topics were guarded already")
+
+
 @app.command("list")
 def list_(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Every topic: what travels on it, and its partitions as they should be and as they are.

@@ -21,6 +21,7 @@ from orchestrator.flows.account_queues import DRAIN_SECONDS
 from orchestrator.flows.group_commit import Saver
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.roles import role_names
+from tests.services.kafka import SETTINGS as KAFKA_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -175,6 +176,42 @@ def test_a_service_gets_each_secret_it_reads_and_the_demo_gets_none(name: str) -
     assert not (given and "profiles" in service)
     read = {Path(value).name for _, value in leaves(service.get("environment", {})) if value.startswith("/run/secrets")}
     assert read <= given
+
+
+def test_workers_log_in_as_a_role_that_owns_nothing_and_only_the_migration_as_the_owner() -> None:
+    """Who owns a table can turn its triggers off; the audit index has to be safe from the workers themselves."""
+    owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    worker = make_url(load_config(ROOT / "deploy/jml.toml").store.url).username
+    made = (ROOT / "deploy/postgres-worker.sh").read_text()
+    assert worker == "jml_worker" != owner
+    assert f"CREATE ROLE {worker} LOGIN" in made
+    assert "SUPERUSER" not in made
+    assert make_url(SERVICES["migrate"]["environment"]["JML_STORE__URL"]).username == owner
+    with_owner = {name for name, service in SERVICES.items() if "pgpass_owner" in service.get("secrets", [])}
+    assert with_owner == {"migrate"}
+    (script,) = SERVICES["postgres"]["configs"]
+    assert COMPOSE["configs"][script["source"]]["file"] == "deploy/postgres-worker.sh"
+
+
+def test_the_audit_s_topics_are_guarded_by_a_broker_that_has_an_authorizer() -> None:
+    """tests/integration/test_topic_guard.py tries the same settings on a real broker."""
+    environment = SERVICES["kafka"]["environment"]
+    for name, value in (("authorizer.class.name", "StandardAuthorizer"), ("allow.everyone.if.no.acl.found", "true")):
+        in_compose = environment[f"KAFKA_{name.upper().replace('.', '_')}"]
+        assert in_compose.endswith(value)
+        assert f"{name}={in_compose}\n" in KAFKA_SETTINGS
+    assert SERVICES["guard"]["command"][:2] == ["topics", "guard"]
+    assert SERVICES["guard"]["depends_on"].keys() == {"topics"}
+
+
+def test_only_the_auditor_has_the_key_and_the_log() -> None:
+    config = load_config(ROOT / "deploy/jml.toml")
+    assert config.audit.key_file == Path("/run/secrets/audit_key")
+    assert [name for name, service in SERVICES.items() if "audit_key" in service.get("secrets", [])] == ["auditor"]
+    mounting = [
+        name for name, one in SERVICES.items() if any("audit-log:" in volume for volume in one.get("volumes", []))
+    ]
+    assert mounting == ["auditor"]
 
 
 def test_the_mounted_configuration_is_valid() -> None:

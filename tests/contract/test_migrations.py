@@ -164,6 +164,45 @@ async def test_appending_the_same_audit_row_again_is_harmless(audited: Database)
     assert await _entries(audited) == ["{}", "{}"]
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_a_session_that_turns_triggers_off_changes_nothing(audited: Database) -> None:
+    with pytest.raises(JmlError, match="append-only"):
+        async with audited.write() as connection:
+            await connection.execute(sa.text("SET session_replication_role = replica"))
+            await connection.execute(sa.text("DELETE FROM audit_index"))
+    assert await _entries(audited) == ["{}"]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_the_workers_role_appends_to_the_index_and_owns_nothing(database_url: str) -> None:
+    """As docker-compose.yml has it: one role migrates, another one works."""
+    database = Database(database_url)
+    async with database.write() as connection:
+        await connection.execute(
+            sa.text("DO $$ BEGIN CREATE ROLE jml_worker; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        )
+    await migrate(database)
+    async with database.write() as connection:
+        await connection.execute(sa.text("SET LOCAL ROLE jml_worker"))
+        await connection.execute(sa.insert(audit_index), [_row()])
+    for statement in (
+        "UPDATE audit_index SET entry = 'forged'",
+        "DELETE FROM audit_index",
+        "TRUNCATE audit_index",
+        "DROP TABLE audit_index",
+        "ALTER TABLE audit_index DISABLE TRIGGER ALL",
+        "UPDATE alembic_version SET version_num = '0001'",
+    ):
+        with pytest.raises(JmlError):
+            async with database.write() as connection:
+                await connection.execute(sa.text("SET LOCAL ROLE jml_worker"))
+                await connection.execute(sa.text(statement))
+    assert await _entries(database) == ["{}"]
+    await database.close()
+
+
 async def _entries(database: Database) -> list[str]:
     async with database.read() as connection:
         return list((await connection.execute(sa.select(audit_index.c.entry))).scalars())

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters.audit_log import read_entries
+from orchestrator.adapters.audit_verify import verify
+from orchestrator.adapters.audit_verify.topic import compare_topic
 from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.migrate import migrate
+from orchestrator.domain.tlog import HISTORY, split_history
+from schemas.topics import AUDIT_CHECKPOINTS
+from tests.audit_log import KEY
 from tests.integration.pipeline import NOW, Pipeline, configuration, event, eventually, fresh_topics, joined, pipeline
 
 pytestmark = [pytest.mark.kafka, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
@@ -35,7 +40,16 @@ async def test_an_auditor_that_stood_by_goes_on_where_the_other_stopped(
         await _told(first, 3)
     lines = [entry for _, entry in read_entries(tmp_path / "audit")]
     assert len(lines) == len(set(lines))
+    verdict = verify(tmp_path / "audit", [KEY.verifier])
+    assert verdict.good, verdict.problems
+    findings, records = await compare_topic(own_kafka, read_entries(tmp_path / "audit"))
+    assert (findings.problems, findings.notes) == ([], [])
+    assert records >= len(lines) - 1, "the auditor's own entry does not come through the topic"
     async with pipeline(config, "auditor", clock=clock) as last:
+        published = [one.value for one in await last.records(AUDIT_CHECKPOINTS, at_least=2)]
+        kept = set(split_history((tmp_path / "audit" / HISTORY).read_bytes()))
+        assert set(published) <= kept
+        assert verify(tmp_path / "audit", [KEY.verifier], since=published[0]).good
         numbers: dict[tuple[str, int], list[int]] = defaultdict(list)
         for one in last.entries():
             numbers[one["writer"], one["epoch"]].append(one["sequence"])

@@ -50,6 +50,10 @@ broker.heartbeat.interval.ms=500
 # Small files: deleting and rolling segments happens within a test, and index files are not 10 MB each.
 log.segment.bytes=16777216
 log.index.size.max.bytes=1048576
+
+# As docker-compose.yml has it: nothing is denied until somebody denies it.
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
 """
 
 

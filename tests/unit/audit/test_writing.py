@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from orchestrator.adapters.audit_log import entries_end, latest_checkpoint, read_entries, writing
+from orchestrator.adapters.audit_log.files import DurableFolder
 from orchestrator.adapters.audit_log.seen import SNAPSHOT, Seen, load_snapshot
 from orchestrator.adapters.audit_verify import verify
 from orchestrator.domain.signed_note import SigningKey
@@ -296,6 +297,10 @@ async def run(folder: Path, batches: list[list[bytes]]) -> None:
     await log.close()
 
 
+def read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
 BATCHES = [entries(90, 1 + 90 * number) for number in range(3)]
 
 
@@ -311,7 +316,7 @@ async def test_it_may_die_at_any_instruction(tmp_path: Path, monkeypatch: pytest
         fuse.left = -1
         if not fuse.burnt:
             break
-        signed_before = set(split_history((folder / HISTORY).read_bytes())) if (folder / HISTORY).exists() else set()
+        signed_before = set(split_history(read(folder / HISTORY))) | ({read(folder / CHECKPOINT)} - {b""})
         await run(folder, [[*BATCHES[0], *BATCHES[1]], *BATCHES])
         assert sorted(held(folder)) == sorted(record for batch in BATCHES for record in batch), f"step {step}"
         signed_after = set(split_history((folder / HISTORY).read_bytes()))
@@ -347,6 +352,18 @@ async def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         good(folder)
         step += 1
     assert step > 40
+
+
+def test_a_file_is_the_old_one_or_the_new_one_and_nothing_between(tmp_path: Path) -> None:
+    """Whoever has it open goes on reading the old one: it is never written into."""
+    disk = DurableFolder(tmp_path / "log")
+    disk.prepare()
+    disk.write({"a/b": b"old"})
+    with (tmp_path / "log" / "a" / "b").open("rb", buffering=0) as reader:
+        disk.write({"a/b": b"a new one", "a/c": b"too"})
+        assert reader.read() == b"old"
+    assert (disk.read("a/b"), disk.read("a/c"), disk.read("a/d")) == (b"a new one", b"too", None)
+    assert list((tmp_path / "log" / ".tmp").iterdir()) == []
 
 
 CHILD = """

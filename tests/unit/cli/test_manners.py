@@ -43,7 +43,10 @@ NEED_CONFIG: tuple[Arguments, ...] = (
     ("db", "migrate"),
     ("db", "check"),
     ("topics", "create"),
+    ("topics", "guard"),
     ("topics", "list"),
+    ("audit", "verify"),
+    ("audit", "prove", "1"),
 )
 _READS_STORE = ("status", "person", "parked", "quarantine", "due", "timers", "notices", "extend", "end")
 NEED_STORE = [one for one in NEED_CONFIG if one[0] in _READS_STORE]
