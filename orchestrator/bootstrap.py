@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -28,6 +29,7 @@ from orchestrator.config import Config
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.breaking import Breaker
 from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
@@ -89,7 +91,8 @@ class Runtime:
         """The resolver's flow, with a writer of its own."""
         writer = AuditWriter("resolver", self.wall.now())
         store = SqlResolveStore(self.database)
-        return ResolveFlow(store, self.outbox(), writer, self.config.policy(), self.clock, self.wall)
+        breaker = Breaker(self.config.breaker_policy(), tuple(self.config.apps))
+        return ResolveFlow(store, self.outbox(), writer, self.config.policy(), self.clock, self.wall, breaker=breaker)
 
     def expire_flow(self) -> tuple[ExpireFlow, SqlTimerStore]:
         """The scheduler's flow, and the store that knows what is due next."""
@@ -124,6 +127,9 @@ class Runtime:
             backoff=Backoff(settings.retry.base_seconds, settings.retry.max_seconds),
             attempts=settings.retry.attempts,
             members_per_patch=settings.max_members_per_patch,
+            limits=settings.budget.limits(),
+            leaver_share=settings.budget.leaver_share,
+            longest_wait=timedelta(seconds=settings.budget.longest_wait_seconds),
         )
 
 

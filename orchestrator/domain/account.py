@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from schemas.commands import CommandKind, DesiredState, Lane
+
+Hold = Literal["held", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """The desired state. `revision` rises by one with every change of it, so that revisions are dense.
 
-    `since` is the effective instant of `state`; `event_id` and `correlation_id` name what caused the revision.
+    `since` is the effective instant of `state`; `event_id` and `correlation_id` name what caused the revision. `hold`
+    marks what the breaker keeps from being issued: only the resolver sees such an account, its row is as issued last.
     """
 
     person_id: str
@@ -29,6 +32,7 @@ class Account:
     event_id: str
     correlation_id: str
     policy: str
+    hold: Hold | None = None
 
 
 class AccountStatus(StrEnum):

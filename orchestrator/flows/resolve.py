@@ -13,6 +13,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.domain.account import Account, lane
+from orchestrator.domain.breaker import Held
 from orchestrator.domain.lifecycle import Boundary
 from orchestrator.domain.person import Person
 from orchestrator.domain.policy import Policy
@@ -20,6 +21,7 @@ from orchestrator.domain.resolve import MAX_SKEW, Cause, Raised, Resolution, man
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import Poison, StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.breaking import Breaker, Breaking
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.metrics import EVENTS
 from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, ResolveStore, ResolveTransaction, Timer
@@ -107,6 +109,7 @@ class _Batch:
     touched: dict[tuple[str, str], Account] = field(default_factory=dict)
     open_timers: set[tuple[str, str, datetime]] = field(default_factory=set)
     managers: set[str] = field(default_factory=set)
+    breaking: Breaking = field(kw_only=True)
 
 
 class ResolveFlow:
@@ -120,8 +123,11 @@ class ResolveFlow:
         policy: Policy,
         clock: Clock,
         wall: Clock,
+        *,
+        breaker: Breaker | None = None,
     ) -> None:
         self._store = store
+        self._breaker = breaker or Breaker()
         self._outbox = outbox
         self._writer = writer
         self._policy = policy
@@ -154,7 +160,8 @@ class ResolveFlow:
     async def _transact(
         self, incoming: Sequence[Incoming], poison: Sequence[tuple[Record, Poison]]
     ) -> tuple[int | None, list[Message]]:
-        batch = _Batch(self._clock.now(), self._wall.now())
+        now = self._clock.now()
+        batch = _Batch(now, self._wall.now(), breaking=Breaking(self._breaker, now))
         for record, error in poison:
             self._quarantine(batch, record, error, None)
         async with self._store.transaction() as transaction:
@@ -162,7 +169,7 @@ class ResolveFlow:
             addressed = await self._correlate(batch, transaction, fresh)
             await self._load(batch, transaction, sorted({person_id for person_id, _ in addressed}))
             for person_id, one in addressed:
-                self._decide(batch, person_id, one)
+                await self._decide(batch, transaction, person_id, one)
             await self._note_manager_cycles(batch, transaction)
             messages = self._collect(batch)
             segment = await transaction.save(batch.changes, now=batch.at)
@@ -222,11 +229,12 @@ class ResolveFlow:
         if not person_ids:
             return
         batch.persons, batch.accounts, timers = await transaction.load(person_ids)
+        await batch.breaking.load(transaction, person_ids, batch.accounts)
         for person_id, rows in timers.items():
             batch.timers[person_id] = {(t.kind, t.due): Boundary(t.kind, t.due, t.event_id) for t in rows}
             batch.open_timers.update((person_id, t.kind, t.due) for t in rows)
 
-    def _decide(self, batch: _Batch, person_id: str, one: Incoming) -> None:
+    async def _decide(self, batch: _Batch, transaction: ResolveTransaction, person_id: str, one: Incoming) -> None:
         person = batch.persons.get(person_id) or Person(person_id)
         accounts = batch.accounts.setdefault(person_id, {})
         timers = batch.timers.setdefault(person_id, {})
@@ -243,11 +251,35 @@ class ResolveFlow:
         outcome = "superseded" if resolution.superseded else "resolved" if resolution.raised else "no_change"
         if not _came_too_early(one.change, batch.now):
             batch.changes.inbox.append(InboxRow(envelope.key, outcome))
-        self._record(batch, one, person_id, resolution, cause, outcome)
-        for raised in resolution.raised:
-            accounts[raised.account.app] = raised.account
+        issued, held = await self._pass_or_hold(batch, transaction, resolution.raised, accounts, one)
+        self._record(batch, one, person_id, resolution._replace(raised=tuple(issued)), cause, outcome)
+        for raised in issued:
             batch.touched[person_id, raised.account.app] = raised.account
             batch.commands.append(command(raised, envelope.traceparent, batch.at))
+        batch.entries += [_held_entry(stopped, batch.at, one) for stopped in held]
+
+    async def _pass_or_hold(
+        self,
+        batch: _Batch,
+        transaction: ResolveTransaction,
+        decided: Sequence[Raised],
+        accounts: dict[str, Account],
+        one: Incoming,
+    ) -> tuple[list[Raised], list[Held]]:
+        """What of the decision is issued, and what the breaker holds."""
+        timer = one.change.kind if isinstance(one.change, TimerFired) else None
+        issued, held = [], []
+        for raised in decided:
+            app = raised.account.app
+            passed, stopped = await batch.breaking.pass_or_hold(
+                transaction, raised, accounts.get(app), one.envelope.source, timer
+            )
+            accounts[app] = raised.account if stopped is None else stopped.decided
+            if passed is not None:
+                issued.append(passed)
+            if stopped is not None:
+                held.append(stopped)
+        return issued, held
 
     def _record(
         self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str
@@ -366,6 +398,7 @@ class ResolveFlow:
             if (person_id, kind, due) not in batch.open_timers
         ]
         changes.timers_cancelled = [Timer(*key, "", "") for key in batch.open_timers - wanted.keys()]
+        batch.breaking.collect(changes)
         changes.outbox = [*batch.commands, *self._writer.stamp(batch.entries)]
         return changes.outbox
 
@@ -385,6 +418,25 @@ def _entry(kind: AuditKind, now: datetime, one: Incoming, person_id: str | None)
         person_id=person_id,
         event_id=envelope.key,
         correlation_id=envelope.correlation_id or envelope.id,
+    )
+
+
+def _held_entry(held: Held, now: datetime, one: Incoming) -> Entry:
+    account = held.account
+    details = {"command": held.kind, "removes": held.removal, "effective_at": timestamp(held.effective_at)}
+    if held.rejected_at is not None:
+        details["rejected_at"] = timestamp(held.rejected_at)
+    return Entry(
+        AuditKind.COMMAND_HELD,
+        now,
+        one.envelope.source,
+        account.person_id,
+        account.app,
+        account.revision,
+        account.event_id,
+        account.correlation_id,
+        account.policy,
+        details,
     )
 
 

@@ -102,6 +102,46 @@ account = sa.Table(
 sa.Index("ix_account_attention_at", account.c.attention_at, postgresql_where=account.c.attention_at.is_not(None))
 sa.Index("ix_account_parked", account.c.app, postgresql_where=account.c.status == "parked")
 
+held = sa.Table(
+    "held",
+    metadata,
+    sa.Column("person_id", PersonId, primary_key=True),
+    sa.Column("app", sa.String(64), primary_key=True),
+    # What the account would become; its own row is as it was issued last.
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("desired", sa.Text, nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("event_id", FreeText, nullable=False),
+    sa.Column("correlation_id", FreeText, nullable=False),
+    sa.Column("policy", sa.String(16), nullable=False),
+    # Why it waits.
+    sa.Column("command", sa.String(16), nullable=False),
+    sa.Column("removal", sa.String(16), nullable=False),
+    sa.Column("source", sa.String(200), nullable=False),
+    sa.Column("effective_at", Instant, nullable=False),
+    sa.Column("held_at", Instant, nullable=False),
+    sa.Column("rejected_at", Instant),
+)
+
+breaker = sa.Table(
+    "breaker",
+    metadata,
+    sa.Column("app", sa.String(64), primary_key=True),
+    sa.Column("population", sa.Integer, nullable=False),
+    sa.Column("counted_at", Instant, nullable=False),
+    sa.Column("tripped_at", Instant),
+)
+
+breaker_count = sa.Table(
+    "breaker_count",
+    metadata,
+    sa.Column("app", sa.String(64), primary_key=True),
+    sa.Column("source", sa.String(200), primary_key=True),
+    sa.Column("bucket", Instant, primary_key=True),
+    sa.Column("passed", sa.Integer, nullable=False),
+)
+
 inbox = sa.Table(
     "inbox",
     metadata,
@@ -159,6 +199,11 @@ application = sa.Table(
     sa.Column("reason", FreeText, nullable=False),
     sa.Column("since", Instant),
     sa.Column("not_before", Instant),
+    sa.Column("next_probe", Instant),
+    # The operators' side: it stands whatever the connectors find out.
+    sa.Column("stopped_by", FreeText),
+    sa.Column("stop_reason", FreeText),
+    sa.Column("stopped_at", Instant),
 )
 
 entitlement_group = sa.Table(

@@ -11,7 +11,7 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.errors import Ambiguous, ApplicationDown, RateLimited, Rejected, ScimError, Unavailable
 from orchestrator.flows import calling
 from orchestrator.flows.audit_writer import AuditWriter
-from orchestrator.flows.calling import Caller, Gate, Slots
+from orchestrator.flows.calling import Caller, Gate
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.ports import ApplicationHealth, ScimRequest, ScimResponse
@@ -80,50 +80,6 @@ async def caller(
     caller = Caller(transport, clock, 2, on_health)
     yield caller
     await caller.close()
-
-
-# --- slots -----------------------------------------------------------------------------------------------------------
-
-
-async def in_line(slots: Slots, served: list[str], name: str, *, urgent: bool) -> None:
-    await slots.take(urgent=urgent)
-    served.append(name)
-
-
-async def test_whoever_takes_access_away_goes_first() -> None:
-    slots, served = Slots(1), list[str]()
-    await slots.take(urgent=False)
-    waiting = [
-        asyncio.create_task(in_line(slots, served, name, urgent=name.startswith("leaver")))
-        for name in ("joiner 1", "joiner 2", "leaver 1", "leaver 2")
-    ]
-    await rounds()
-    for _ in waiting:
-        slots.give_back()
-        await rounds()
-    assert served == ["leaver 1", "leaver 2", "joiner 1", "joiner 2"]
-
-
-async def test_whoever_is_cancelled_in_line_takes_no_slot_with_it() -> None:
-    slots, served = Slots(1), list[str]()
-    await slots.take(urgent=False)
-    first, second = (asyncio.create_task(in_line(slots, served, name, urgent=False)) for name in "ab")
-    await rounds()
-    first.cancel()
-    slots.give_back()
-    await second
-    assert served == ["b"]
-
-
-async def test_a_slot_handed_over_in_the_moment_of_cancellation_is_passed_on() -> None:
-    slots, served = Slots(1), list[str]()
-    await slots.take(urgent=False)
-    first, second = (asyncio.create_task(in_line(slots, served, name, urgent=False)) for name in "ab")
-    await rounds()
-    slots.give_back()
-    first.cancel()  # it holds the slot and has not noticed yet
-    await second
-    assert served == ["b"]
 
 
 # --- gate ------------------------------------------------------------------------------------------------------------
