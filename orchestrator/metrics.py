@@ -26,6 +26,7 @@ PARKED_LEAVERS = Counter(
     "jml_parked_leavers", "Leavers whose account could not be closed: each needs a person", ["app"]
 )
 PAUSED = Gauge("jml_application_paused", "1 while an application as a whole is out of order", ["app"])
+HELD = Gauge("jml_held", "Commands that the breaker holds until a person decides, as the relay counts them", ["app"])
 PENDING = Gauge("jml_lane_pending", "Commands taken in by a connector and not done", ["app"])
 TIMERS_FIRED = Counter("jml_timers_fired", "Timers that the scheduler fired")
 RELAYED = Counter("jml_relayed", "What the relay had to take care of", ["what"])

@@ -37,6 +37,8 @@ COMMANDS = (
     Entry("lag", "lag", WATCH, "How far each role is behind, in messages and seconds."),
     Entry("person", "person", WATCH, "One person over all applications, with the timeline."),
     Entry("parked", "parked", WATCH, "Accounts that wait for a decision of yours."),
+    Entry("held", "held", WATCH, "Commands that take away more access than the breaker lets pass."),
+    Entry("apps", "apps", WATCH, "How the applications are doing; stop and start calls to them."),
     Entry("quarantine", "quarantine", WATCH, "Records that nobody could read."),
     Entry("health", "health", WATCH, "Ask a running role whether it is well."),
     Entry("audit", "audit", PROVE, "Read and export the audit log."),

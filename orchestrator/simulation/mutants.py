@@ -21,7 +21,7 @@ from orchestrator.flows import (
     resolve,
 )
 from orchestrator.ports import ProgressUpdate, ScimRequest, ScimResponse
-from orchestrator.testing import broker, rows
+from orchestrator.testing import broker, rows, store
 
 Patches = Callable[[], Sequence[AbstractContextManager[Any]]]
 

@@ -215,9 +215,10 @@ class MemoryConvergeStore:
         """Remember how the application as a whole is doing, for operators and for the next start."""
 
         def keep(row: ApplicationHealth | None) -> ApplicationHealth | None:
-            if row is None or health.state != "open" or health.since is None or row.not_before is None:
-                return replace(health, stop=row.stop if row else None)
-            return None if row.not_before > health.since else replace(health, stop=row.stop)
+            waits = row.not_before if row is not None and row.state == "throttled" else None
+            if waits and health.state == "open" and health.since and waits > health.since:
+                return None  # that one process finds it open ends no wait that it asked another one for
+            return replace(health, stop=row.stop if row else None)
 
         async with self._tables.write() as transaction:
             await transaction.upsert(HEALTH, app, keep)

@@ -91,10 +91,8 @@ async def test_a_failing_revision_leaves_nothing_behind(
 ) -> None:
     copy = tmp_path / "100% of the migrations"
     shutil.copytree(module.REVISIONS, copy)
-    second = (
-        f'revision = "9999"\ndown_revision = "{ALL[-1]}"\n\ndef upgrade() -> None:\n    raise RuntimeError("no power")\n'
-    )
-    (copy / "versions" / "9999_last.py").write_text(second)
+    last = f'revision = "9999"\ndown_revision = "{ALL[-1]}"\n\n\ndef upgrade():\n    raise RuntimeError("no power")\n'
+    (copy / "versions" / "9999_last.py").write_text(last)
     monkeypatch.setattr(module, "REVISIONS", copy)
     database = Database(database_url)
     with pytest.raises(RuntimeError, match="no power"):

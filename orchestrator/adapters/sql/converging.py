@@ -70,7 +70,8 @@ class SqlConvergeStore:
         insert_health = database.insert(application)
         new = insert_health.excluded
         # That one process finds the application open ends no wait that it asked another one for.
-        lasts = sa.and_(new.state == "open", application.c.not_before > new.since)
+        throttled = application.c.state == "throttled"
+        lasts = sa.and_(new.state == "open", throttled, application.c.not_before > new.since)
         self._save_health = insert_health.on_conflict_do_update(
             index_elements=["app"],
             set_={name: new[name] for name in ("state", "reason", "since", "not_before", "next_probe")},
