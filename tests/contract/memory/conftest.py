@@ -18,6 +18,7 @@ _FACETS: dict[str, Callable[[MemoryStore], object]] = {
     "SqlTimerStore": lambda store: store.timers,
     "SqlAttentionStore": lambda store: store.attention,
     "SqlOutbox": lambda store: store.outbox,
+    "SqlOperatorStore": lambda store: store.holds,
 }
 
 _ABOUT_SQL = {
