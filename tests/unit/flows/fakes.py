@@ -230,6 +230,7 @@ class FakeConvergeStore:
 
     async def load_health(self, app: str) -> ApplicationHealth | None:
         """See `ports.ConvergeStore`."""
+        self._touch()
         return self.health[-1] if self.health else None
 
 
