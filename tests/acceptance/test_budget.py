@@ -1,23 +1,13 @@
 """The budget by the application's own journal: never more in any window, nearly all of it, and few calls for groups."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from orchestrator.bench.limiting import most_in_a_window
 from tests.acceptance.company import company
 
 RATE, SECONDS = 60, 2.0
 """Of a window of two seconds, so that a machine that is busy has room for its own delays."""
-
-
-def most_in_a_window(moments: Sequence[float], seconds: float) -> int:
-    """The most requests in any half-open window of that length."""
-    most = start = 0
-    for end, moment in enumerate(moments):
-        while moments[start] <= moment - seconds:
-            start += 1
-        most = max(most, end - start + 1)
-    return most
 
 
 async def test_a_limit_is_kept_in_every_window_and_used(tmp_path: Path) -> None:
