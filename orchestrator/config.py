@@ -113,7 +113,7 @@ class RetryConfig(_Table):
 
 
 class RateConfig(_Table):
-    """At most `calls` in any `seconds`, at most `burst` of them at once (default: 3 % of the calls)."""
+    """At most `calls` in any `seconds`, at most `burst` of them at once (default: a tenth of the calls)."""
 
     calls: int = Field(ge=1)
     seconds: float = Field(default=60, gt=0, le=86400)

@@ -81,7 +81,7 @@ async def _lane(
             await _run(place, "resolver", settled=count, progress=progress)
             left_at: datetime | None = None
             async with _running(place, "resolver", "connector") as settling:
-                while (left := await settling.undone()) > 0:
+                while (left := await settling.undone()) > 0 or await settling.settled() <= count:
                     progress("under the limit", count - left, count)
                     if left_at is None and left < count - max(count // 4, 1):
                         left_at = SystemClock().now()

@@ -20,8 +20,10 @@ from typing import NamedTuple
 
 SPACING = 1.035
 """Calls are spaced by so much more than the limit says. It makes room for jitter and keeps 96 % of the limit."""
-BURST = 0.03
-"""Where no burst is given: the share of a limit that may go at once."""
+BURST = 0.1
+LEAST_BURST = 3
+"""Where no burst is given: the share of a limit that may go at once, and the least. It makes up for late timers;
+how many go in a window is counted apart from it."""
 LEAST_PACE = 1 / 16
 RECOVER_SECONDS = 8.0
 """From the least pace to the full one without new trouble."""
@@ -96,7 +98,10 @@ class Bucket:
         calls = self.limit.calls * share
         self._calls = max(floor(calls + 1e-9), 1) if share > 0 else 0
         self._window = self.limit.seconds * max(1.0, 1 / calls) if share > 0 else inf
-        burst = self.limit.burst * share if self.limit.burst is not None else self._calls * BURST
+        if self.limit.burst is not None:
+            burst = self.limit.burst * share
+        else:
+            burst = min(max(self._calls * BURST, LEAST_BURST), self._calls)
         self._depth = max(floor(burst + 1e-9), 1)
         self._reserve = min(ceil(self._leaver_share * self._depth), self._depth - 1)
 

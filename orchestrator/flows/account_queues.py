@@ -71,7 +71,8 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     `urgent` topics are always taken in, the others only while fewer than `room` commands wait. At most `width`
     accounts of the others are under way, so that memory stays bounded whatever the backlog. `is_stuck` says that
-    nothing can finish now; `on_share` is told which part of all partitions this process holds.
+    nothing can finish now; `on_share` is told which part of all partitions this process holds; `beside` is how many
+    accounts that are under way need nothing but patience, and do not count: call `go_on` when it grows.
     """
 
     def __init__(
@@ -83,10 +84,12 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         room: int = 4000,
         is_stuck: Callable[[], bool] = lambda: False,
         on_share: Callable[[float], None] | None = None,
+        beside: Callable[[], int] = lambda: 0,
     ) -> None:
         self._process = process
         self._is_stuck = is_stuck
         self._on_share = on_share
+        self._beside = beside
         self._urgent = set(urgent)
         self._width = width
         self._room = room
@@ -137,8 +140,12 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._start_ready()
         self._pause_or_resume()
 
+    def go_on(self) -> None:
+        """There is room for more accounts."""
+        self._start_ready()
+
     def _start_ready(self) -> None:
-        while self._ready and self._ordinary < self._width:
+        while self._ready and self._ordinary < self._width + self._beside():
             key = self._ready.popleft()
             if key in self._waiting and key not in self._running:
                 self._start(key, ordinary=True)

@@ -65,7 +65,7 @@ class Lanes:
             budget=Budget(limits, leaver_share=leaver_share, now=now),
             longest_wait=longest_wait,
         )
-        self._membership = Membership(app, self._caller, store, clock, chunk=members_per_patch)
+        self._membership = Membership(app, self._caller, store, clock, chunk=members_per_patch, on_waiting=self._go_on)
         converge = Converge(
             app,
             self._caller,
@@ -82,6 +82,7 @@ class Lanes:
             width=concurrency * WIDTH_PER_SLOT,
             is_stuck=self._is_stuck,
             on_share=self._caller.turns.resize,
+            beside=lambda: self._membership.waiting,
         )
         self._state = "open"
         self._watching: asyncio.Task[None] | None = None
@@ -97,6 +98,9 @@ class Lanes:
                 self._state = "paused"
                 self._caller.go_on_pausing(health.reason, health.since)
         self._watching = asyncio.create_task(self._watch(), name=f"watch {self.app}")
+
+    def _go_on(self) -> None:
+        self.queues.go_on()
 
     def _obey(self, health: ApplicationHealth) -> None:
         """What the application asked of any process, and what an operator says, binds this one as well."""
