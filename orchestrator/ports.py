@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 from orchestrator.domain.account import Account, Progress
 from orchestrator.domain.breaker import Held, Window
+from orchestrator.domain.health import ApplicationHealth as ApplicationHealth
+from orchestrator.domain.health import OperatorStop as OperatorStop
 from orchestrator.domain.person import Person
 from schemas.envelope import Message
 
@@ -202,38 +204,13 @@ class ConvergeStore(Protocol):
         """Whether this process may create the group now; somebody else's claim holds until it runs out."""
         ...
 
-    async def save_health(self, app: str, health: "ApplicationHealth") -> None:
+    async def save_health(self, app: str, health: ApplicationHealth) -> None:
         """Remember how the application as a whole is doing, for operators and for the next start."""
         ...
 
-    async def load_health(self, app: str) -> "ApplicationHealth | None":
+    async def load_health(self, app: str) -> ApplicationHealth | None:
         """What was remembered last."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationHealth:
-    """`open`, `throttled` or `paused`, with the reason; no call goes out before `not_before`.
-
-    What the connectors find out and what an operator says are kept apart: `stop` stands whatever a probe finds.
-    """
-
-    state: str
-    reason: str = ""
-    since: datetime | None = None
-    not_before: datetime | None = None
-    next_probe: datetime | None = None
-    """When a paused application is asked again whether it is back."""
-    stop: "OperatorStop | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorStop:
-    """An operator wants no call to go out to an application, until an operator says otherwise."""
-
-    by: str
-    reason: str
-    since: datetime
 
 
 class TimerTransaction(Protocol):

@@ -24,6 +24,8 @@ BURST = 0.1
 LEAST_BURST = 3
 """Where no burst is given: the share of a limit that may go at once, and the least. It makes up for late timers;
 how many go in a window is counted apart from it."""
+KNOWN_AFTER = 32
+"""Answers before we trust to know how long a call takes at least; the first ones open connections."""
 LEAST_PACE = 1 / 16
 RECOVER_SECONDS = 8.0
 """From the least pace to the full one without new trouble."""
@@ -167,6 +169,7 @@ class Budget:
         self._buckets = [Bucket(one, leaver_share=leaver_share, now=now, share=share) for one in limits]
         self._by_kind = {kind: [one for one in self._buckets if one.limit.kind in (ANY, kind)] for kind in CallKind}
         self._quickest: float | None = None
+        self._answers = 0
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -203,10 +206,12 @@ class Budget:
         if not self._by_kind[kind]:
             return
         took = now - sent
-        # The quickest one may have been luck: it is forgotten slowly.
-        self._quickest = took if self._quickest is None else min(took, self._quickest * 1.001)
+        # The network may have changed: the quickest one is forgotten, very slowly.
+        self._quickest = took if self._quickest is None else min(took, self._quickest * 1.00001)
+        self._answers += 1
+        usual = self._quickest if self._answers > KNOWN_AFTER else 0.0
         for bucket in self._by_kind[kind]:
-            bucket.done(sent, max(took - self._quickest, 0.0))
+            bucket.done(sent, max(took - usual, 0.0))
 
 
 class Adaptive:
