@@ -40,6 +40,7 @@ from orchestrator.domain.signed_note import parse_verifier
 from orchestrator.errors import UserError
 from orchestrator.flows.audit import AuditorEntries
 from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.breaking import Breaker
 from orchestrator.flows.checkpoints import CheckpointFlow
 from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.lane import Lanes
@@ -107,7 +108,8 @@ class Runtime:
         """The resolver's flow, with a writer of its own."""
         writer = AuditWriter("resolver", self.wall.now())
         store = SqlResolveStore(self.database)
-        return ResolveFlow(store, self.outbox(), writer, self.config.policy(), self.clock, self.wall)
+        breaker = Breaker(self.config.breaker_policy(), tuple(self.config.apps))
+        return ResolveFlow(store, self.outbox(), writer, self.config.policy(), self.clock, self.wall, breaker=breaker)
 
     def expire_flow(self) -> tuple[ExpireFlow, SqlTimerStore]:
         """The scheduler's flow, and the store that knows what is due next."""
@@ -205,6 +207,9 @@ class Runtime:
             attempts=settings.retry.attempts,
             parked_leaver=Backoff(settings.retry.parked_leaver_seconds, settings.retry.parked_leaver_seconds),
             members_per_patch=settings.max_members_per_patch,
+            limits=settings.budget.limits(),
+            leaver_share=settings.budget.leaver_share,
+            longest_wait=timedelta(seconds=settings.budget.longest_wait_seconds),
         )
 
 

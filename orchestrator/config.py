@@ -21,7 +21,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from orchestrator.budget_config import BreakerConfig, BreakerLimits, BudgetConfig
 from orchestrator.config_tables import RetryConfig, Table
+from orchestrator.domain.breaker import BreakerPolicy
 from orchestrator.domain.days import is_zone
 from orchestrator.domain.ownership import FACTS, Owners
 from orchestrator.domain.policy import (
@@ -189,6 +191,8 @@ class AppConfig(Table):
     delete_after_days: int | None = Field(default=None, ge=0, le=36500)
     before_start: BeforeStartConfig | None = None
     retry: RetryConfig = RetryConfig()
+    budget: BudgetConfig = BudgetConfig()
+    breaker: BreakerLimits | None = None
     max_members_per_patch: int = Field(default=500, ge=1)
 
     @field_validator("attributes")
@@ -237,6 +241,7 @@ class Config(BaseSettings):
     time: TimeConfig = TimeConfig()
     notices: NoticesConfig = NoticesConfig()
     ops: OpsConfig = OpsConfig()
+    breaker: BreakerConfig = BreakerConfig()
     apps: dict[AppName, AppConfig] = Field(default_factory=dict)
     owners: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Which sources may state an attribute: `email = ["idp/*"]`."""
@@ -264,6 +269,13 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment goes before the file's values, which arrive as arguments."""
         return env_settings, init_settings
+
+    def breaker_policy(self) -> BreakerPolicy | None:
+        """What trips the breaker, by application; None where it is switched off."""
+        if not self.breaker.enabled:
+            return None
+        own = {name: app.breaker.rule() for name, app in self.apps.items() if app.breaker is not None}
+        return BreakerPolicy(self.breaker.window_length, self.breaker.rule(), own, frozenset(self.breaker.exempt))
 
     def policy(self) -> Policy:
         """The compiled policy. `load_config` has proved that it compiles."""

@@ -26,6 +26,7 @@ PARKED_LEAVERS = Counter(
     "jml_parked_leavers", "Leavers whose account could not be closed: each needs a person", ["app"]
 )
 PAUSED = Gauge("jml_application_paused", "1 while an application as a whole is out of order", ["app"])
+HELD = Gauge("jml_held", "Commands that the breaker holds until a person decides, as the relay counts them", ["app"])
 PENDING = Gauge("jml_lane_pending", "Commands taken in by a connector and not done", ["app"])
 OVERDUE_ENDS = Gauge("jml_overdue_ends", "Accounts that should be closed by now and are not known to be", ["app"])
 OVERDUE_SECONDS = Gauge("jml_overdue_oldest_seconds", "For how long the oldest of them is overdue", ["app"])

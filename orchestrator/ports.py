@@ -10,6 +10,9 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator.domain.account import Account, Progress
+from orchestrator.domain.breaker import Held, Window
+from orchestrator.domain.health import ApplicationHealth as ApplicationHealth
+from orchestrator.domain.health import OperatorStop as OperatorStop
 from orchestrator.domain.person import Person
 from orchestrator.domain.sealing import Subject
 from schemas.envelope import Message
@@ -70,6 +73,15 @@ class InboxRow(NamedTuple):
     outcome: str
 
 
+class Passed(NamedTuple):
+    """So many commands that take access away passed the breaker in one part of its window."""
+
+    app: str
+    source: str
+    bucket: datetime
+    number: int
+
+
 @dataclass(slots=True)
 class ResolveChanges:
     """Everything one batch of the resolver writes, in one transaction."""
@@ -80,6 +92,12 @@ class ResolveChanges:
     timers_set: list[Timer] = field(default_factory=list)
     timers_cancelled: list[Timer] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    unheld: list[tuple[str, str]] = field(default_factory=list)
+    """Person and application of what is held no more."""
+    passed: list["Passed"] = field(default_factory=list)
+    tripped: dict[str, datetime] = field(default_factory=dict)
+    """Applications for which the breaker has just tripped, and when."""
     outbox: list[Message] = field(default_factory=list)
 
 
@@ -122,6 +140,14 @@ class ResolveTransaction(Protocol):
         self, person_ids: Sequence[str]
     ) -> tuple[dict[str, Person], dict[str, dict[str, Account]], dict[str, list[Timer]]]:
         """Lock and load persons, their accounts by application, and their open timers."""
+        ...
+
+    async def held(self, person_ids: Sequence[str]) -> dict[tuple[str, str], Held]:
+        """What the breaker holds of these persons' accounts, or an operator rejected; after `load`."""
+        ...
+
+    async def windows(self, apps: Sequence[str], *, since: datetime, now: datetime) -> dict[str, Window]:
+        """What passed the breaker since then. Until the end nobody else passes anything for these applications."""
         ...
 
     async def managers(self, person_ids: Sequence[str]) -> Mapping[str, str | None]:
@@ -203,23 +229,13 @@ class ConvergeStore(Protocol):
         """Whether this process may create the group now; somebody else's claim holds until it runs out."""
         ...
 
-    async def save_health(self, app: str, health: "ApplicationHealth") -> None:
+    async def save_health(self, app: str, health: ApplicationHealth) -> None:
         """Remember how the application as a whole is doing, for operators and for the next start."""
         ...
 
-    async def load_health(self, app: str) -> "ApplicationHealth | None":
+    async def load_health(self, app: str) -> ApplicationHealth | None:
         """What was remembered last."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationHealth:
-    """`open`, or `paused` with the reason; no call goes out before `not_before`."""
-
-    state: str
-    reason: str = ""
-    since: datetime | None = None
-    not_before: datetime | None = None
 
 
 class TimerTransaction(Protocol):
@@ -266,6 +282,10 @@ class AttentionTransaction(Protocol):
 
 class AttentionStore(Protocol):
     """Accounts that need another look."""
+
+    async def held(self) -> Mapping[str, int]:
+        """By application: what the breaker holds and nobody has decided yet."""
+        ...
 
     def transaction(self) -> AbstractAsyncContextManager[AttentionTransaction]:
         """Commits at the end of the block, rolls back when it raises."""
@@ -360,6 +380,8 @@ class StoreStatus:
     outbox_oldest: datetime | None
     quarantined: int
     health: Mapping[str, ApplicationHealth]
+    held: Mapping[str, int] = field(default_factory=dict)
+    """By application: what the breaker holds and nobody has decided yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -545,6 +567,24 @@ class ErasureStore(Protocol):
         ...
 
 
+class HoldTransaction(Protocol):
+    """One decision of an operator about what the breaker holds. Persons are locked from `take` to the end."""
+
+    async def take(self, app: str, person_ids: Sequence[str]) -> list[Held]:
+        """Lock those persons, and return what is held of their accounts still, or was rejected, in id order."""
+        ...
+
+    async def released(
+        self, held: Sequence[Held], timers: Sequence[Timer], outbox: Sequence[Message], *, now: datetime
+    ) -> int | None:
+        """Make the accounts what was held, due for the relay; returns the outbox segment."""
+        ...
+
+    async def rejected(self, held: Sequence[Held], outbox: Sequence[Message], *, now: datetime) -> int | None:
+        """Leave the accounts as they are, and remember that; returns the outbox segment."""
+        ...
+
+
 class OperatorStore(Protocol):
     """What operators read of the store, and the little they write. All methods raise StoreUnavailable."""
 
@@ -570,4 +610,20 @@ class OperatorStore(Protocol):
 
     def retry(self) -> AbstractAsyncContextManager[RetryTransaction]:
         """Commits at the end of the block, rolls back when it raises."""
+        ...
+
+    async def held(
+        self, *, app: str | None = None, source: str | None = None, person_id: str | None = None, rejected: bool = False
+    ) -> list[Held]:
+        """What the breaker holds, or with `rejected` what operators rejected; what waits longest first."""
+        ...
+
+    def holds(self) -> AbstractAsyncContextManager[HoldTransaction]:
+        """Commits at the end of the block, rolls back when it raises."""
+        ...
+
+    async def stop_application(
+        self, app: str, stop: OperatorStop | None, outbox: Sequence[Message], *, now: datetime
+    ) -> int | None:
+        """Let no call go out to an application any more, or (None) let them go again; returns the outbox segment."""
         ...

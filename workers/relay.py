@@ -23,6 +23,7 @@ def relay(runtime: Runtime) -> Role:
         while True:
             try:
                 segments, accounts = await flow.sweep()
+                await flow.count_held()
                 if segments or accounts:
                     log.info("relayed", segments=segments, accounts=accounts)
                     RELAYED.labels("segments").inc(segments)

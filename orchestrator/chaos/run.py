@@ -76,6 +76,7 @@ def _write_config(place: Place, folder: Path, policies: dict[str, Any]) -> None:
             "rebalance_timeout_seconds": REBALANCE_SECONDS,
         },
         "audit": {"dir": "audit", "key_file": "audit.key"},
+        "breaker": {"enabled": False},  # the plan ends most of its people within minutes, and means it
         "apps": policies,
     }
     (folder / "jml.toml").write_text(toml(tables))

@@ -60,15 +60,31 @@ def converge(
     accounts: Annotated[int, typer.Option(min=100, help="Accounts to create.")] = 4_000,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at once.")] = 32,
     latency_ms: Annotated[float, typer.Option(min=0, help="What the application takes to answer.")] = 0,
+    limit: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Keep to so many calls a second instead, and count what groups and changes cost."),
+    ] = None,
     kafka: Kafka = EMBEDDED,
     store: Store = "sqlite",
     as_json: AsJson = False,
 ) -> None:
     """SCIM calls a second through the connector, against the bare transport at the same concurrency and server.
 
+    With --limit the accounts wait in a lane under a budget, with one leaver among them; the application's own journal
+    says how much of the limit was used, how many calls came in any window, and how long the leaver took.
+
     Example: `jml bench converge --concurrency 32`
     """
     from orchestrator.bench.converging import bench_converge
+    from orchestrator.bench.limiting import bench_limited
+
+    if limit is not None:
+        sizes = {"count": accounts, "concurrency": concurrency}
+        with _Bars() as bars:
+            _report(
+                bench_limited(kafka, store, **sizes, limit=limit, latency=latency_ms / 1000, progress=bars), as_json
+            )
+        return
 
     with _Bars() as bars:
         _report(

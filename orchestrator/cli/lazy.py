@@ -43,6 +43,8 @@ COMMANDS = (
     Entry("person", "person", WATCH, "One person over all applications, with the timeline."),
     Entry("parked", "parked", WATCH, "Accounts that wait for a decision of yours."),
     Entry("notices", "notices", WATCH, "Notices that nobody took yet, or ever."),
+    Entry("held", "held", WATCH, "Commands that take away more access than the breaker lets pass."),
+    Entry("apps", "apps", WATCH, "How the applications are doing; stop and start calls to them."),
     Entry("quarantine", "quarantine", WATCH, "Records that nobody could read."),
     Entry("health", "health", WATCH, "Ask a running role whether it is well."),
     Entry("audit", "audit", PROVE, "Read, export, verify and prove the audit log."),

@@ -65,11 +65,13 @@ def document(config: Config, found: StoreStatus) -> dict[str, Any]:
                 "health": asdict(found.health.get(name, OPEN)),
                 "accounts": {one.value: found.accounts.get(name, {}).get(one.value, 0) for one in AccountStatus},
                 "parked_leavers": found.parked_leavers.get(name, 0),
+                "held": found.held.get(name, 0),
                 "configured": name in config.apps,
             }
             for name in _apps(config, found)
         },
         "parked_leavers": sum(found.parked_leavers.values()),
+        "held": sum(found.held.values()),
         "timers": {"open": found.open_timers, "next_due": found.next_due},
         "outbox": {"segments": found.outbox_segments, "oldest": found.outbox_oldest},
         "quarantined": found.quarantined,
@@ -94,18 +96,20 @@ def _print(config: Config, found: StoreStatus) -> None:
     print_line(f"quarantine: {found.quarantined} records" + (", see `jml quarantine list`" * bool(found.quarantined)))
     if leavers := sum(found.parked_leavers.values()):
         print_line(f"ALARM: {leavers} parked leavers still have access, see `jml parked list`")
+    if held := sum(found.held.values()):
+        print_line(f"ALARM: the breaker holds {held} commands that take access away, see `jml held list`")
 
 
 def _rows(config: Config, found: StoreStatus) -> Iterator[tuple[object, ...]]:
     for name in _apps(config, found):
         health = found.health.get(name, OPEN)
-        why = health.reason
+        why = f"{health.stop.by}: {health.stop.reason}" if health.stop else health.reason
         if health.not_before is not None:
             why = f"{why}; no call before {moment(health.not_before)}".removeprefix("; ")
         counts = found.accounts.get(name, {})
         yield (
             name if name in config.apps else f"{name} (not configured)",
-            health.state,
+            "stopped" if health.stop else health.state,
             *(counts.get(one.value, 0) for one in AccountStatus),
             found.parked_leavers.get(name, 0),
             why or "-",

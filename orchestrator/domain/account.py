@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.domain.sealing import Subject
 from schemas.commands import CommandKind, DesiredState, Lane
+
+Hold = Literal["held", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class Account:
 
     `since` is the effective instant of `state`; `event_id` and `correlation_id` name what caused the revision.
     `issued_at` is when the revision was saved, `subject` the person in the audit log: both are known of an account that
-    was loaded, and say nothing about what it should be.
+    was loaded, and say nothing about what it should be. `hold` marks what the breaker keeps from being issued: only the
+    resolver sees such an account, its row is as issued last.
     """
 
     person_id: str
@@ -34,6 +37,7 @@ class Account:
     policy: str
     issued_at: datetime | None = field(default=None, compare=False)
     subject: Subject | None = field(default=None, compare=False, repr=False)
+    hold: Hold | None = None
 
 
 class AccountStatus(StrEnum):

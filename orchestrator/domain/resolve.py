@@ -211,13 +211,19 @@ def _raise(
         return None
     if account is not None and account.state != "absent" and desire.state != "absent":
         desire = desire._replace(resource=policy.keep_written(app, account.resource, desire.resource))
-    if account is not None and (desire.state, desire.resource, desire.groups) == (
-        account.state,
-        account.resource,
-        account.groups,
+    again = account is not None and _was_rejected(account, found)
+    if (
+        account is not None
+        and not again
+        and (desire.state, desire.resource, desire.groups)
+        == (
+            account.state,
+            account.resource,
+            account.groups,
+        )
     ):
         return None
-    if account is not None and account.state == desire.state:
+    if account is not None and account.state == desire.state and not again:
         since = account.since
     raised = Account(
         person_id=person_id,
@@ -242,7 +248,7 @@ def _target(
     if desire is not None:
         return desire, found.since
     app_policy = policy.app_policy(app)
-    if account is None or account.state == "absent" or app_policy is None:
+    if account is None or (account.state == "absent" and not account.hold) or app_policy is None:
         return None, at
     if account.state in ("active", "staged"):
         since = found.since if found.status is not Status.ACTIVE else at
@@ -251,16 +257,28 @@ def _target(
         if (end := retention_end(app_policy, since)) is not None and end <= at:
             since = at  # nobody told us in time; what retention protects from must still be noticed
         return Desire("inactive", account.resource, () if app_policy.remove_groups else account.groups), since
+    if _was_rejected(account, found):
+        return Desire(account.state, account.resource, ()), found.since
     end = _deletion(account, found, policy)
     if end is not None and end <= at:
         return Desire("absent", account.resource, ()), at
     return None, at
 
 
+def _was_rejected(account: Account, found: Standing) -> bool:
+    """Whether an operator rejected that this account is closed, and the person has left or is away anew since then."""
+    return (
+        account.hold == "rejected"
+        and account.state != "active"
+        and found.status not in (Status.ACTIVE, Status.PREHIRE, Status.UNKNOWN)
+        and found.since > account.since
+    )
+
+
 def _deletion(account: Account, found: Standing, policy: Policy) -> datetime | None:
     """When an account is to be deleted. Absence does not count: retention begins when nobody is expected back."""
     app_policy = policy.app_policy(account.app)
-    if app_policy is None or account.state != "inactive" or found.status in _EXPECTED_BACK:
+    if app_policy is None or account.state != "inactive" or account.hold or found.status in _EXPECTED_BACK:
         return None
     settled = found.status in (Status.LEFT, Status.ACTIVE)
     return retention_end(app_policy, max(account.since, found.since) if settled else account.since)

@@ -32,6 +32,10 @@ class Offsets(Protocol):
         """Commit the next offsets to read."""
         ...
 
+    def partitions(self) -> int:
+        """How many partitions the subscribed topics have, whoever holds them; 0 while that is not known."""
+        ...
+
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Stop fetching."""
         ...
@@ -67,7 +71,8 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     `urgent` topics are always taken in, the others only while fewer than `room` commands wait. At most `width`
     accounts of the others are under way, so that memory stays bounded whatever the backlog. `is_stuck` says that
-    nothing can finish now.
+    nothing can finish now; `on_share` is told which part of all partitions this process holds; `beside` is how many
+    accounts that are under way need nothing but patience, and do not count: call `go_on` when it grows.
     """
 
     def __init__(
@@ -78,9 +83,13 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         width: int,
         room: int = 4000,
         is_stuck: Callable[[], bool] = lambda: False,
+        on_share: Callable[[float], None] | None = None,
+        beside: Callable[[], int] = lambda: 0,
     ) -> None:
         self._process = process
         self._is_stuck = is_stuck
+        self._on_share = on_share
+        self._beside = beside
         self._urgent = set(urgent)
         self._width = width
         self._room = room
@@ -131,8 +140,12 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._start_ready()
         self._pause_or_resume()
 
+    def go_on(self) -> None:
+        """There is room for more accounts."""
+        self._start_ready()
+
     def _start_ready(self) -> None:
-        while self._ready and self._ordinary < self._width:
+        while self._ready and self._ordinary < self._width + self._beside():
             key = self._ready.popleft()
             if key in self._waiting and key not in self._running:
                 self._start(key, ordinary=True)
@@ -214,6 +227,7 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """New partitions begin with nothing seen."""
         for tp in assigned:
             self._partitions.setdefault(tp, _Partition())
+        self._tell_share()
         self._paused = False
         self._pause_or_resume()
 
@@ -224,6 +238,14 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         await self._commit(revoked)
         for tp in revoked:
             self._partitions.pop(tp, None)
+        self._tell_share()
+
+    def _tell_share(self) -> None:
+        """The group hands partitions out anew only when every member has given up its own: the shares of all processes
+        never add up to more than the whole."""
+        if self._on_share is not None and self._offsets is not None:
+            held = len(self._partitions)
+            self._on_share(held / max(self._offsets.partitions(), held, 1))
 
     async def close(self) -> None:
         """The same for everything; before the broker is stopped."""

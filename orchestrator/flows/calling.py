@@ -1,66 +1,39 @@
-"""Calls to one application: at most so many at once, leavers first, none while the application asks us to wait.
+"""Calls to one application: within its budget, leavers first, none while the application asks us to wait.
 
-`Gate` is the application's health as the lane sees it, `Slots` its concurrency, `Caller` what the flows use.
+`Gate` is the application's health as the lane sees it, `Turns` its concurrency and budget, `Caller` what the flows use.
+A call passes the gate, waits for its turn, and looks at the gate again, which may have closed meanwhile.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
-from orchestrator.domain.outcome import classify
+from orchestrator.domain.budget import Adaptive, Budget, kind_of
+from orchestrator.domain.outcome import LONGEST_WAIT, asked_to_wait, classify
 from orchestrator.errors import Ambiguous, ApplicationDown, RateLimited, Rejected, ScimError, Unavailable
+from orchestrator.flows.turns import Turn, Turns
 from orchestrator.ports import ApplicationHealth, Clock, ScimRequest, ScimResponse, ScimTransport
 
 log = structlog.get_logger()
 
 FIRST_PROBE_SECONDS = 1.0
 LAST_PROBE_SECONDS = 60.0
-
-
-class Slots:
-    """A semaphore with two queues: whoever takes access away goes ahead of whoever gives it."""
-
-    def __init__(self, slots: int) -> None:
-        self._free = slots
-        self._urgent: deque[asyncio.Future[None]] = deque()
-        self._others: deque[asyncio.Future[None]] = deque()
-
-    async def take(self, *, urgent: bool) -> None:
-        """Wait for a slot."""
-        if self._free > 0:
-            self._free -= 1
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        (self._urgent if urgent else self._others).append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.give_back()  # it was handed to us in the moment of cancellation
-            raise
-
-    def give_back(self) -> None:
-        """Hand the slot to the next in line."""
-        for queue in (self._urgent, self._others):
-            while queue:
-                waiter = queue.popleft()
-                if not waiter.done():
-                    waiter.set_result(None)
-                    return
-        self._free += 1
+WORTH_TELLING_SECONDS = 5.0
+"""From this wait between two probes on, operators are told when the next one comes."""
 
 
 class Gate:
-    """Open, holding until an instant (Retry-After), or closed until a probe succeeds."""
+    """Open, holding until an instant (Retry-After), closed until a probe succeeds, or stopped by an operator."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._open = asyncio.Event()
         self._open.set()
+        self._allowed = asyncio.Event()
+        self._allowed.set()
         self.not_before: datetime | None = None
         self.reason = ""
 
@@ -68,6 +41,16 @@ class Gate:
     def paused(self) -> bool:
         """Whether the application as a whole is out of order."""
         return not self._open.is_set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an operator wants no call to go out."""
+        return not self._allowed.is_set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no call may go out now."""
+        return self.paused or self.stopped or self.not_before is not None
 
     def hold_until(self, moment: datetime) -> bool:
         """No call before `moment`; False when that was known already."""
@@ -88,16 +71,31 @@ class Gate:
         self.reason = ""
         self._open.set()
 
-    async def passed(self) -> None:
-        """Return when a call may go out."""
+    def stop(self, *, stopped: bool) -> None:
+        """What an operator says. It stands above everything that a probe finds out."""
+        if stopped:
+            self._allowed.clear()
+        else:
+            self._allowed.set()
+
+    async def allowed(self) -> None:
+        """Return when neither an operator nor the application asks us to wait; it may still be out of order."""
         while True:
-            await self._open.wait()
+            await self._allowed.wait()
             if self.not_before is None:
                 return
             if self.not_before <= self._clock.now():
                 self.not_before = None
                 return
             await self._clock.sleep_until(self.not_before)
+
+    async def passed(self) -> None:
+        """Return when a call may go out."""
+        while True:
+            await self._open.wait()
+            await self.allowed()
+            if not self.paused:
+                return
 
 
 @dataclass
@@ -111,15 +109,21 @@ class Caller:
     clock: Clock
     concurrency: int
     on_health: Callable[[ApplicationHealth], Awaitable[None]]
+    app: str = ""
+    budget: Budget = field(default_factory=Budget)
+    longest_wait: timedelta = LONGEST_WAIT
+    """A Retry-After that asks for more is cut to this."""
     gate: Gate = field(init=False)
-    slots: Slots = field(init=False)
+    turns: Turns = field(init=False)
+    adaptive: Adaptive | None = field(default=None, init=False)
     _throttled: bool = field(default=False, init=False)
     _probing: "asyncio.Task[None] | None" = field(default=None, init=False)
     _probe_after: float = field(init=False)
+    _paused_at: datetime | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.clock)
-        self.slots = Slots(self.concurrency)
+        self.turns = Turns(self.concurrency, self.budget)
         self._probe_after = FIRST_PROBE_SECONDS
 
     async def call(
@@ -138,30 +142,32 @@ class Caller:
         `domain.outcome`; 404 and 409 are returned.
         """
         refused = 0
+        kind = kind_of(request.method, request.path)
         while True:
             await self.gate.passed()
-            await self.slots.take(urgent=urgent)
+            turn = await self.turns.take(kind, urgent=urgent)
             try:
                 if may_send is not None:
                     await may_send()
-                if self.gate.paused or self.gate.not_before is not None:
+                if self.gate.closed:
                     continue  # it closed while we stood in line
-                return await self._send(request, correlation_id)
+                return await self._send(request, correlation_id, turn)
             except ApplicationDown as error:
                 refused += 1
                 if refused > 1 and error.status == 403:
                     raise Rejected("the application forbids this call (403) and allows others") from error
                 await self._pause(error)
             finally:
-                self.slots.give_back()
+                self.turns.end(turn)
 
-    async def _send(self, request: ScimRequest, correlation_id: str) -> ScimResponse:
+    async def _send(self, request: ScimRequest, correlation_id: str, turn: Turn) -> ScimResponse:
+        self.turns.sends(turn)
         response = await self.transport.send(request, correlation_id=correlation_id)
         if _is_page(response):
             raise _not_scim(request, response)
         if response.status < 300 and request.method != "GET":
             self._probe_after = FIRST_PROBE_SECONDS
-        error = classify(response.status, response.body, response.headers, self.clock.now())
+        error = self._judge(response, turn)
         if isinstance(error, RateLimited | Unavailable) and error.not_before is not None:
             await self._hold(error.not_before, str(error))  # before anything is awaited: others are about to call
         elif self._throttled and self.gate.not_before is None:
@@ -171,6 +177,27 @@ class Caller:
             raise error
         return response
 
+    def _judge(self, response: ScimResponse, turn: Turn | None = None) -> ScimError | None:
+        """What the answer means, and how hard we may press from now on."""
+        now, at = self.clock.now(), asyncio.get_running_loop().time()
+        if self.adaptive is None:
+            self.adaptive = Adaptive(at)
+        adaptive = self.adaptive
+        before = (adaptive.pace, adaptive.width)
+        if response.status in (429, 503):
+            adaptive.refused(at)
+        elif turn is not None and turn.sent is not None:
+            adaptive.answered(at - turn.sent, at)
+        if adaptive.pace != before[0]:
+            self.budget.adapt(adaptive.pace, at)
+        if adaptive.width != before[1]:
+            self.turns.widen(adaptive.width)
+        wish = asked_to_wait(response.headers, now)
+        if wish is not None and wish > now + self.longest_wait:
+            log.warning("retry_after_cut", app=self.app, reason=f"the application asks us to wait until {wish}")
+        own = now + timedelta(seconds=adaptive.own_wait)
+        return classify(response.status, response.body, response.headers, now, longest=self.longest_wait, own=own)
+
     async def _hold(self, moment: datetime, reason: str) -> None:
         """Remember the instant for the next start as well: a restart is no excuse to call early."""
         if self.gate.hold_until(moment):
@@ -179,9 +206,16 @@ class Caller:
 
     async def _pause(self, error: ApplicationDown) -> None:
         if self.gate.pause(str(error)):
-            log.error("application_paused", reason=str(error))
+            log.error("application_paused", app=self.app, reason=str(error))
+            self._paused_at = self.clock.now()
             self._probing = asyncio.create_task(self._probe(), name="probe")
-            await self.on_health(ApplicationHealth("paused", str(error), self.clock.now()))
+            await self._tell_paused()
+
+    async def _tell_paused(self) -> None:
+        next_probe = self.clock.now() + timedelta(seconds=self._probe_after)
+        await self.on_health(
+            ApplicationHealth("paused", self.gate.reason, self._paused_at, self.gate.not_before, next_probe=next_probe)
+        )
 
     async def _probe(self) -> None:
         """Ask now and then whether the application is back. Any answer but a refusal counts.
@@ -191,25 +225,33 @@ class Caller:
         request = ScimRequest("GET", "/Users", query={"count": "1", "startIndex": "1"})
         while True:
             await asyncio.sleep(self._probe_after)
-            while (moment := self.gate.not_before) is not None and moment > self.clock.now():
-                await self.clock.sleep_until(moment)  # a probe is a call like any other
+            await self.gate.allowed()  # a probe is a call like any other
             self._probe_after = min(self._probe_after * 2, LAST_PROBE_SECONDS)
             try:
                 response = await self.transport.send(request)
             except (ApplicationDown, Unavailable, Ambiguous):
+                await self._tell_if_long()
                 continue
-            error = classify(response.status, response.body, response.headers, self.clock.now())
+            error = self._judge(response)
             if isinstance(error, RateLimited | Unavailable) and error.not_before is not None:
                 await self._hold(error.not_before, str(error))
             if not isinstance(error, ApplicationDown):
                 break
+            await self._tell_if_long()
         self.gate.resume()
-        log.info("application_resumed")
+        self._paused_at = None
+        log.info("application_resumed", app=self.app)
         await self.on_health(ApplicationHealth("open", "", self.clock.now()))
 
-    def go_on_pausing(self, reason: str) -> None:
+    async def _tell_if_long(self) -> None:
+        """Say when the next probe comes, where that is worth a write."""
+        if self._probe_after >= WORTH_TELLING_SECONDS:
+            await self._tell_paused()
+
+    def go_on_pausing(self, reason: str, since: datetime | None = None) -> None:
         """Begin as another process left off: paused, until a probe finds the application open."""
         if self.gate.pause(reason):
+            self._paused_at = since or self.clock.now()
             self._probing = asyncio.create_task(self._probe(), name="probe")
 
     async def close(self) -> None:

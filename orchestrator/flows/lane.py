@@ -1,10 +1,13 @@
 """The two lanes of one application: everything between its topics and its SCIM server."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
 
+from orchestrator.domain.budget import Budget, Limit
+from orchestrator.domain.outcome import LONGEST_WAIT
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.account_queues import DRAIN_SECONDS, AccountQueues
@@ -21,6 +24,8 @@ from schemas.topics import lane_topic
 
 log = structlog.get_logger()
 
+WATCH_SECONDS = 0.5
+"""How often a process looks at what others have said of the application, and at what operators say."""
 WIDTH_PER_SLOT = 12
 """Accounts under way per concurrent call: while some are called, others load, and many share one group commit."""
 
@@ -41,6 +46,9 @@ class Lanes:
         attempts: int | None = None,
         parked_leaver: Backoff = PARKED_LEAVER,
         members_per_patch: int = 500,
+        limits: Sequence[Limit] = (),
+        leaver_share: float = 0.2,
+        longest_wait: timedelta = LONGEST_WAIT,
     ) -> None:
         self.app = app
         self.topics = (lane_topic(app, "deprovision"), lane_topic(app, "provision"))
@@ -48,8 +56,17 @@ class Lanes:
         self._clock = clock
         self._saver = Saver(store, app, outbox, AuditWriter(f"connector.{app}", clock.now()), clock)
         self._loader = Loader(store, app)
-        self._caller = Caller(transport, clock, concurrency, self._on_health)
-        self._membership = Membership(app, self._caller, store, clock, chunk=members_per_patch)
+        now = asyncio.get_running_loop().time()
+        self._caller = Caller(
+            transport,
+            clock,
+            concurrency,
+            self._on_health,
+            app=app,
+            budget=Budget(limits, leaver_share=leaver_share, now=now),
+            longest_wait=longest_wait,
+        )
+        self._membership = Membership(app, self._caller, store, clock, chunk=members_per_patch, on_waiting=self._go_on)
         converge = Converge(
             app,
             self._caller,
@@ -66,33 +83,69 @@ class Lanes:
             urgent=[lane_topic(app, "deprovision")],
             width=concurrency * WIDTH_PER_SLOT,
             is_stuck=self._is_stuck,
+            on_share=self._caller.turns.resize,
+            beside=lambda: self._membership.waiting,
         )
+        self._state = "open"
+        self._watching: asyncio.Task[None] | None = None
         PENDING.labels(app).set_function(lambda: self.queues.pending)
 
     async def start(self) -> None:
         """Take over what was known of the application: a restart is no excuse to call before Retry-After, and what is
         paused stays so, for operators too, until a probe succeeds."""
         health = await self._store.load_health(self.app)
-        if health is None:
-            return
+        if health is not None:
+            self._obey(health)
+            if health.state == "paused":
+                self._state = "paused"
+                self._caller.go_on_pausing(health.reason, health.since)
+        self._watching = asyncio.create_task(self._watch(), name=f"watch {self.app}")
+
+    def _go_on(self) -> None:
+        self.queues.go_on()
+
+    def _obey(self, health: ApplicationHealth) -> None:
+        """What the application asked of any process, and what an operator says, binds this one as well."""
+        gate = self._caller.gate
         if health.not_before is not None and health.not_before > self._clock.now():
-            self._caller.gate.hold_until(health.not_before)
-        if health.state == "paused":
-            self._caller.go_on_pausing(health.reason)
+            gate.hold_until(health.not_before)
+        if gate.stopped is not (health.stop is not None):
+            gate.stop(stopped=health.stop is not None)
+            log.info("application_stopped" if health.stop else "application_started", app=self.app)
+        PAUSED.labels(self.app).set(gate.paused or gate.stopped)
+
+    async def _watch(self) -> None:
+        """Look at what others have said of the application; see decision 0026 for what that can promise."""
+        failing = False
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                health = await self._store.load_health(self.app)
+            except StoreUnavailable as error:
+                if not failing:
+                    log.warning("health_not_read", app=self.app, reason=error.code)
+                failing = True
+                continue
+            failing = False
+            if health is not None:
+                self._obey(health)
 
     @property
     def health(self) -> ApplicationHealth:
         """How the application is doing as this process sees it."""
         gate = self._caller.gate
-        return ApplicationHealth("paused" if gate.paused else "open", gate.reason, None, gate.not_before)
+        state = "paused" if gate.paused or gate.stopped else "open"
+        return ApplicationHealth(state, gate.reason, None, gate.not_before)
 
     def _is_stuck(self) -> bool:
         """Whether a drain would wait in vain: no call goes out before it has to end."""
         gate, end = self._caller.gate, self._clock.now() + timedelta(seconds=DRAIN_SECONDS)
-        return gate.paused or (gate.not_before is not None and gate.not_before > end)
+        return gate.paused or gate.stopped or (gate.not_before is not None and gate.not_before > end)
 
     async def close(self) -> None:
         """Finish what is under way, then stop; before the broker is stopped."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self.queues.close()
         await self._membership.close()
         await self._saver.drain()
@@ -100,9 +153,11 @@ class Lanes:
         await self._caller.close()
 
     async def _on_health(self, health: ApplicationHealth) -> None:
-        PAUSED.labels(self.app).set(health.state == "paused")
+        PAUSED.labels(self.app).set(health.state == "paused" or self._caller.gate.stopped)
         kinds = {"paused": AuditKind.APPLICATION_PAUSED, "open": AuditKind.APPLICATION_RESUMED}
-        if kind := kinds.get(health.state):
+        again = health.state == self._state == "paused"  # only the next probe is news
+        self._state = health.state
+        if not again and (kind := kinds.get(health.state)):
             details = {"reason": health.reason} if health.reason else None
             self._saver.note(Entry(kind, self._clock.now(), "connector", app=self.app, details=details))
         try:

@@ -1,6 +1,7 @@
 """Group membership, merged across people: whatever comes together for one group goes out in one PATCH.
 
-At most one PATCH per group is under way; what arrives meanwhile is merged into the next. Adding a member that is
+At most one PATCH per group is under way; what arrives meanwhile is merged into the next. While more people keep coming
+for a group its next PATCH waits for them, a little; who loses a membership is not made to wait. Adding a member that is
 there and removing one that is not are harmless, so a chunk of unknown outcome is simply sent again.
 """
 
@@ -26,6 +27,12 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 CLAIM = timedelta(seconds=30)
+LINGER_SECONDS = 0.1
+"""So long a PATCH waits for one more member; a lone joiner is in the group so much later."""
+LONGEST_LINGER_SECONDS = 5.0
+"""So long at most, however they keep coming: half of the lease under which the change may be sent."""
+MOST_WAITING = 2000
+"""Accounts that may wait here beside those that the lane has under way."""
 _BACKOFF = Backoff(base=0.1, most=10)
 
 
@@ -49,7 +56,18 @@ class _Change:
 class Membership:
     """The groups of one application."""
 
-    def __init__(self, app: str, caller: Caller, store: ConvergeStore, clock: Clock, *, chunk: int) -> None:
+    def __init__(
+        self,
+        app: str,
+        caller: Caller,
+        store: ConvergeStore,
+        clock: Clock,
+        *,
+        chunk: int,
+        on_waiting: Callable[[], None] | None = None,
+    ) -> None:
+        self._on_waiting = on_waiting
+        self._accounts = 0
         self._app = app
         self._caller = caller
         self._store = store
@@ -80,15 +98,38 @@ class Membership:
             self._waiting.setdefault(name, []).append(change)
             if name not in self._tasks:
                 self._tasks[name] = asyncio.create_task(self._run(name), name=f"group {self._app}")
-        outcomes = await asyncio.gather(*(change.done for _, change in changes), return_exceptions=True)
+        self._accounts += 1
+        if self._on_waiting is not None:
+            self._on_waiting()
+        try:
+            outcomes = await asyncio.gather(*(change.done for _, change in changes), return_exceptions=True)
+        finally:
+            self._accounts -= 1
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
+    @property
+    def waiting(self) -> int:
+        """Accounts that wait for their groups and need nothing else; at most `MOST_WAITING` of them."""
+        return min(self._accounts, MOST_WAITING)
+
+    async def _gather_more(self, name: str) -> None:
+        """Wait while more people keep coming for a group, unless its PATCH is full or somebody has to be out."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LONGEST_LINGER_SECONDS
+        known = 0
+        await asyncio.sleep(0)
+        while known < (number := len(self._waiting[name])) < self._chunk and loop.time() < until:
+            if any(change.urgent or not change.add for change in self._waiting[name][known:]):
+                return
+            known = number
+            await asyncio.sleep(LINGER_SECONDS)
+
     async def _run(self, name: str) -> None:
         try:
             while self._waiting.get(name):
-                await asyncio.sleep(0)
+                await self._gather_more(name)
                 waiting = self._waiting[name]
                 changes, self._waiting[name] = waiting[: self._chunk], waiting[self._chunk :]
                 await self._send(name, changes)

@@ -6,6 +6,7 @@ from orchestrator.domain.account import Account, command_kind
 from orchestrator.domain.resolve import Raised
 from orchestrator.flows.outbox import OutboxPublisher, publish_leftovers
 from orchestrator.flows.resolve import command
+from orchestrator.metrics import HELD
 from orchestrator.ports import AttentionStore, Clock, OutboxStore, Publisher
 
 SWEEP_LIMIT = 500
@@ -30,6 +31,7 @@ class RelayFlow:
         self._outbox = outbox
         self._publisher = publisher
         self._clock = clock
+        self._had_held: set[str] = set()
 
     async def sweep(self) -> tuple[int, int]:
         """Returns how many outbox segments and how many accounts were taken care of.
@@ -43,6 +45,15 @@ class RelayFlow:
             accounts += taken
             if taken < SWEEP_LIMIT:
                 return segments, accounts
+
+    async def count_held(self) -> None:
+        """Tell the metric what the breaker holds. Raises StoreUnavailable."""
+        held = await self._attention.held()
+        for app in self._had_held - held.keys():
+            HELD.labels(app).set(0)
+        for app, number in held.items():
+            HELD.labels(app).set(number)
+        self._had_held = set(held)
 
     async def _reissue(self) -> int:
         now = self._clock.now()

@@ -13,6 +13,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.domain.account import Account, lane
+from orchestrator.domain.breaker import Held
 from orchestrator.domain.lifecycle import Boundary
 from orchestrator.domain.person import Person
 from orchestrator.domain.policy import Policy
@@ -21,9 +22,10 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, known_as, new_subject
 from orchestrator.errors import Poison, StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry, actor_of
+from orchestrator.flows.breaking import Breaker, Breaking
 from orchestrator.flows.end_notices import end_notice, notice_issued, notice_message
 from orchestrator.flows.outbox import OutboxPublisher
-from orchestrator.flows.resolve_entries import About, decided, duplicated, of_nobody
+from orchestrator.flows.resolve_entries import About, decided, duplicated, held_back, of_nobody
 from orchestrator.metrics import EVENTS
 from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, ResolveStore, ResolveTransaction, Timer
 from schemas.audit import AuditKind
@@ -112,6 +114,7 @@ class _Batch:
     managers: set[str] = field(default_factory=set)
     duplicates: list[Incoming] = field(default_factory=list)
     subjects: dict[str, Subject] = field(default_factory=dict)
+    breaking: Breaking = field(kw_only=True)
 
 
 class ResolveFlow:
@@ -125,8 +128,11 @@ class ResolveFlow:
         policy: Policy,
         clock: Clock,
         wall: Clock,
+        *,
+        breaker: Breaker | None = None,
     ) -> None:
         self._store = store
+        self._breaker = breaker or Breaker()
         self._outbox = outbox
         self._writer = writer
         self._policy = policy
@@ -159,7 +165,8 @@ class ResolveFlow:
     async def _transact(
         self, incoming: Sequence[Incoming], poison: Sequence[tuple[Record, Poison]]
     ) -> tuple[int | None, list[Message]]:
-        batch = _Batch(self._clock.now(), self._wall.now())
+        now = self._clock.now()
+        batch = _Batch(now, self._wall.now(), breaking=Breaking(self._breaker, now))
         for record, error in poison:
             self._quarantine(batch, record, error, None)
         async with self._store.transaction() as transaction:
@@ -171,7 +178,7 @@ class ResolveFlow:
                 if isinstance(one.change, TimerFired) and person_id not in batch.persons:
                     batch.entries.append(of_nobody(batch.at, one.envelope, person_id))
                 else:
-                    self._decide(batch, person_id, one)
+                    await self._decide(batch, transaction, person_id, one)
             await self._note_manager_cycles(batch, transaction)
             messages = self._collect(batch)
             segment = await transaction.save(batch.changes, now=batch.at)
@@ -231,6 +238,7 @@ class ResolveFlow:
         if not person_ids:
             return
         batch.persons, batch.accounts, timers = await transaction.load(person_ids)
+        await batch.breaking.load(transaction, person_ids, batch.accounts)
         for person_id, rows in timers.items():
             batch.timers[person_id] = {(t.kind, t.due): Boundary(t.kind, t.due, t.event_id) for t in rows}
             batch.open_timers.update((person_id, t.kind, t.due) for t in rows)
@@ -253,7 +261,7 @@ class ResolveFlow:
             for one in batch.duplicates
         ]
 
-    def _decide(self, batch: _Batch, person_id: str, one: Incoming) -> None:
+    async def _decide(self, batch: _Batch, transaction: ResolveTransaction, person_id: str, one: Incoming) -> None:
         person = batch.persons.get(person_id) or Person(person_id)
         accounts = batch.accounts.setdefault(person_id, {})
         timers = batch.timers.setdefault(person_id, {})
@@ -270,15 +278,39 @@ class ResolveFlow:
         outcome = "superseded" if resolution.superseded_by else "resolved" if resolution.raised else "no_change"
         if not _came_too_early(one.change, batch.now):
             batch.changes.inbox.append(InboxRow(envelope.key, outcome))
-        self._record(batch, one, person_id, resolution, cause, outcome)
-        for raised in resolution.raised:
-            accounts[raised.account.app] = raised.account
+        issued, held = await self._pass_or_hold(batch, transaction, resolution.raised, accounts, one)
+        self._record(batch, one, person_id, resolution._replace(raised=tuple(issued)), cause, outcome)
+        for raised in issued:
             batch.touched[person_id, raised.account.app] = raised.account
             batch.commands.append(command(raised, envelope.traceparent, batch.at))
         for warning in resolution.warnings:
             notice = end_notice(resolution.person, warning)
             batch.commands.append(notice_message(notice, cause, envelope.traceparent, batch.at))
             batch.entries.append(notice_issued(notice, batch.subjects[person_id], cause, batch.at))
+        batch.entries += [held_back(stopped, batch.at, envelope, batch.subjects[person_id]) for stopped in held]
+
+    async def _pass_or_hold(
+        self,
+        batch: _Batch,
+        transaction: ResolveTransaction,
+        decided: Sequence[Raised],
+        accounts: dict[str, Account],
+        one: Incoming,
+    ) -> tuple[list[Raised], list[Held]]:
+        """What of the decision is issued, and what the breaker holds."""
+        timer = one.change.kind if isinstance(one.change, TimerFired) else None
+        issued, held = [], []
+        for raised in decided:
+            app = raised.account.app
+            passed, stopped = await batch.breaking.pass_or_hold(
+                transaction, raised, accounts.get(app), one.envelope.source, timer
+            )
+            accounts[app] = raised.account if stopped is None else stopped.decided
+            if passed is not None:
+                issued.append(passed)
+            if stopped is not None:
+                held.append(stopped)
+        return issued, held
 
     def _record(
         self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str
@@ -360,6 +392,7 @@ class ResolveFlow:
             if (person_id, kind, due) not in batch.open_timers
         ]
         changes.timers_cancelled = [Timer(*key, "", "") for key in batch.open_timers - wanted.keys()]
+        batch.breaking.collect(changes)
         changes.outbox = [*batch.commands, *self._writer.stamp(batch.entries)]
         return changes.outbox
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from orchestrator.domain.account import Account
+from orchestrator.domain.breaker import Held
 from orchestrator.domain.lifecycle import Boundary
 from orchestrator.domain.resolve import Cause, Raised, Resolution
 from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, differing
@@ -52,6 +53,26 @@ def duplicated(at: datetime, envelope: Envelope, subject: Subject | None) -> Ent
         subject,
         event_id=envelope.key,
         correlation_id=envelope.correlation_id or envelope.id,
+    )
+
+
+def held_back(held: Held, at: datetime, envelope: Envelope, subject: Subject) -> Entry:
+    """What the breaker holds until somebody decides, or an operator rejected before."""
+    account = held.account
+    details = {"command": held.kind, "removes": held.removal, "effective_at": timestamp(held.effective_at)}
+    if held.rejected_at is not None:
+        details["rejected_at"] = timestamp(held.rejected_at)
+    return Entry(
+        AuditKind.COMMAND_HELD,
+        at,
+        actor_of(envelope.source),
+        subject,
+        account.app,
+        account.revision,
+        account.event_id,
+        account.correlation_id,
+        account.policy,
+        details,
     )
 
 

@@ -21,7 +21,7 @@ from orchestrator.flows import (
     resolve,
 )
 from orchestrator.ports import ProgressUpdate, ScimRequest, ScimResponse
-from orchestrator.testing import broker, store
+from orchestrator.testing import broker, rows, store
 
 Patches = Callable[[], Sequence[AbstractContextManager[Any]]]
 
@@ -137,7 +137,7 @@ def _without_outbox() -> Sequence[AbstractContextManager[Any]]:
 
     async def forget_and_submit(self: outbox.OutboxPublisher, segment: int | None, messages: Any) -> None:
         tables = self._store._tables  # type: ignore[attr-defined]
-        tables.table(store.OUTBOX).pop(segment, None)
+        tables.table(rows.OUTBOX).pop(segment, None)
         await submit(self, segment, messages)
 
     return [patch.object(outbox.OutboxPublisher, "submit", forget_and_submit)]

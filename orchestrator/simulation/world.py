@@ -31,8 +31,9 @@ from orchestrator.simulation.roles import Plant, SimulatedRuntime, make_role
 from orchestrator.simulation.scenario import DAYS, START, Arrival, arrivals, lives
 from orchestrator.testing.broker import MemoryBroker
 from orchestrator.testing.clock import LoopClock
+from orchestrator.testing.rows import ACCOUNT, OUTBOX, TIMER
 from orchestrator.testing.scim import Habits, MemoryScim
-from orchestrator.testing.store import ACCOUNT, OUTBOX, TIMER, MemoryStore
+from orchestrator.testing.store import MemoryStore
 from schemas.envelope import Message
 from schemas.topics import AUDIT_ENTRIES
 

@@ -25,8 +25,9 @@ from orchestrator.simulation.roles import Plant, SimulatedRuntime, make_role
 from orchestrator.simulation.world import _repeatable
 from orchestrator.testing.broker import MemoryBroker, Quiet
 from orchestrator.testing.clock import LoopClock
+from orchestrator.testing.rows import OUTBOX
 from orchestrator.testing.scim import Habits, MemoryScim
-from orchestrator.testing.store import OUTBOX, MemoryStore
+from orchestrator.testing.store import MemoryStore
 from orchestrator.testing.tables import Calm
 from schemas.envelope import Envelope, Message
 from schemas.topics import AUDIT_ENTRIES, HR_EVENTS, LIFECYCLE_NOTICES, LIFECYCLE_TIMERS

@@ -274,6 +274,10 @@ class MemorySubscription:
         self.group.keep(held)
         return True
 
+    def partitions(self) -> int:
+        """How many partitions the topics have."""
+        return sum(len(self.broker.topic(topic)) for topic in self.topics)
+
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Stop fetching these partitions."""
         self.paused.update(place for place in partitions if place in self.positions)

@@ -1,54 +1,38 @@
 """The store in memory: one `MemoryStore`, with a facet for each port, because each port has its own transaction."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.adapters.sql.resolving import SAFETY_NET
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.breaker import Held, Window
 from orchestrator.domain.history import EARLIEST
 from orchestrator.domain.person import Person
 from orchestrator.domain.timers import rank
 from orchestrator.ports import ApplicationHealth, ParkedAccount, ProgressUpdate, Quarantined, ResolveChanges, Timer
+from orchestrator.testing import holding
 from orchestrator.testing.auditing import SUBJECT, MemoryAuditIndex, MemorySubjectStore, NamesPeople
+from orchestrator.testing.rows import (
+    ACCOUNT,
+    GROUP,
+    HEALTH,
+    INBOX,
+    OUTBOX,
+    PERSON,
+    QUARANTINED,
+    TIMER,
+    AccountRow,
+    GroupRow,
+    TimerRow,
+    save_segment,
+)
 from orchestrator.testing.tables import Index, Tables, Transaction, Weather
 from schemas.envelope import Message
-
-PERSON, ACCOUNT, INBOX, OUTBOX, TIMER = "person", "account", "inbox", "outbox", "timer"
-QUARANTINED, GROUP, HEALTH = "quarantined", "entitlement_group", "application"
-
-
-@dataclass(frozen=True, slots=True)
-class AccountRow:
-    """Both sides of an account, and when the relay should have a look."""
-
-    account: Account
-    progress: Progress = field(default_factory=Progress)
-    attention_at: datetime | None = None
-
-
-class TimerRow(NamedTuple):
-    """A timer, and when it fired."""
-
-    timer: Timer
-    fired_at: datetime | None = None
-
-
-class Segment(NamedTuple):
-    """The messages of one transaction."""
-
-    messages: Sequence[Message]
-    created_at: datetime
-
-
-class GroupRow(NamedTuple):
-    """A group in an application, or the claim of a process to create it."""
-
-    remote_id: str | None = None
-    claimed_until: datetime | None = None
 
 
 class MemoryStore:
@@ -68,16 +52,7 @@ class MemoryStore:
         self.audit_index = MemoryAuditIndex(self.tables)
         self.parked = MemoryParkedAccounts(self.tables)
         self.subjects = MemorySubjectStore(self.tables)
-
-
-async def _save_segment(
-    transaction: Transaction, tables: Tables, messages: Sequence[Message], now: datetime
-) -> int | None:
-    if not messages:
-        return None
-    number = tables.next_number(OUTBOX)
-    await transaction.insert(OUTBOX, number, Segment(list(messages), now))
-    return number
+        self.holds = holding.MemoryHolds(self.tables)
 
 
 class MemoryResolveStore:
@@ -140,6 +115,16 @@ class MemoryResolveTransaction(NamesPeople):
                     timers.setdefault(person_id, []).append(row.timer)
         return persons, accounts, timers
 
+    async def held(self, person_ids: Sequence[str]) -> dict[tuple[str, str], Held]:
+        """What the breaker holds of these persons' accounts, or an operator rejected; after `load`."""
+        await self._transaction.statement()
+        return holding.load(self._transaction, person_ids)
+
+    async def windows(self, apps: Sequence[str], *, since: datetime, now: datetime) -> dict[str, Window]:
+        """What passed the breaker since then. Until the end nobody else passes anything for these applications."""
+        active = Counter(key[1] for key, row in self._transaction.scan(ACCOUNT) if row.account.state == "active")
+        return await holding.windows(self._transaction, apps, active=active, since=since, now=now)
+
     async def managers(self, person_ids: Sequence[str]) -> Mapping[str, str | None]:
         """The manager of each of these persons, as stored."""
         await self._transaction.statement()
@@ -170,7 +155,8 @@ class MemoryResolveTransaction(NamesPeople):
             await transaction.upsert(TIMER, (timer.person_id, timer.kind, timer.due), _always(row_))
         for record in changes.quarantined:
             await self._save_quarantined(record)
-        return await _save_segment(transaction, self._tables, changes.outbox, now)
+        await holding.save(transaction, changes)
+        return await save_segment(transaction, self._tables, changes.outbox, now)
 
     async def _save_account(self, account: Account, now: datetime) -> None:
         key = (account.person_id, account.app)
@@ -233,8 +219,15 @@ class MemoryConvergeStore:
 
     async def save_health(self, app: str, health: ApplicationHealth) -> None:
         """Remember how the application as a whole is doing, for operators and for the next start."""
+
+        def keep(row: ApplicationHealth | None) -> ApplicationHealth | None:
+            waits = row.not_before if row is not None and row.state == "throttled" else None
+            if waits and health.state == "open" and health.since and waits > health.since:
+                return None  # that one process finds it open ends no wait that it asked another one for
+            return replace(health, stop=row.stop if row else None)
+
         async with self._tables.write() as transaction:
-            await transaction.upsert(HEALTH, app, lambda _: health)
+            await transaction.upsert(HEALTH, app, keep)
 
     async def load_health(self, app: str) -> ApplicationHealth | None:
         """What was remembered last."""
@@ -267,7 +260,7 @@ class MemoryConvergeTransaction:
         await self._transaction.statement()
         for update in sorted(updates, key=lambda one: one.person_id):
             await self._transaction.upsert(ACCOUNT, (update.person_id, app), partial(_on, update))
-        return await _save_segment(self._transaction, self._tables, outbox, now)
+        return await save_segment(self._transaction, self._tables, outbox, now)
 
 
 def _on(update: ProgressUpdate, row: AccountRow | None) -> AccountRow | None:
@@ -325,7 +318,7 @@ class MemoryTimerTransaction(NamesPeople):
         for timer in timers:
             key = (timer.person_id, timer.kind, timer.due)
             await self._transaction.upsert(TIMER, key, lambda row: row and row._replace(fired_at=now))
-        return await _save_segment(self._transaction, self._tables, outbox, now)
+        return await save_segment(self._transaction, self._tables, outbox, now)
 
 
 class MemoryAttentionStore:
@@ -334,6 +327,10 @@ class MemoryAttentionStore:
     def __init__(self, tables: Tables, attention: Index) -> None:
         self._tables = tables
         self._attention = attention
+
+    async def held(self) -> Mapping[str, int]:
+        """By application: what the breaker holds and nobody has decided yet."""
+        return await holding.counts(self._tables)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["MemoryAttentionTransaction"]:
@@ -365,7 +362,7 @@ class MemoryAttentionTransaction:
         for account in accounts:
             key = (account.person_id, account.app)
             await self._transaction.upsert(ACCOUNT, key, lambda row: row and replace(row, attention_at=next_attention))
-        return await _save_segment(self._transaction, self._tables, outbox, now)
+        return await save_segment(self._transaction, self._tables, outbox, now)
 
 
 class MemoryOutbox:
@@ -440,7 +437,7 @@ class MemoryRetryTransaction(NamesPeople):
         await self._transaction.statement()
         for person_id in sorted(person_ids):
             await self._transaction.upsert(ACCOUNT, (person_id, app), pending)
-        return await _save_segment(self._transaction, self._tables, outbox, now)
+        return await save_segment(self._transaction, self._tables, outbox, now)
 
 
 def _parked(row: AccountRow) -> ParkedAccount:

@@ -260,3 +260,12 @@ async def test_how_an_application_is_doing_is_remembered(store: SqlConvergeStore
         await store.save_health("crm", health)
         assert await store.load_health("crm") == health
     assert await store.load_health("wiki") is None
+
+
+async def test_a_wait_that_one_process_was_asked_for_is_not_ended_by_another(store: SqlConvergeStore) -> None:
+    throttled = ApplicationHealth("throttled", "429", NOW, NOW + MINUTE)
+    await store.save_health("crm", throttled)
+    await store.save_health("crm", ApplicationHealth("open", since=NOW + MINUTE / 2))
+    assert await store.load_health("crm") == throttled
+    await store.save_health("crm", ApplicationHealth("open", since=NOW + MINUTE))
+    assert await store.load_health("crm") == ApplicationHealth("open", since=NOW + MINUTE)

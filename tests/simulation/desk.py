@@ -15,8 +15,9 @@ from orchestrator.simulation.loop import SimulationLoop
 from orchestrator.simulation.scenario import START
 from orchestrator.testing.broker import MemoryBroker
 from orchestrator.testing.clock import LoopClock
+from orchestrator.testing.rows import ACCOUNT
 from orchestrator.testing.scim import Habits, MemoryScim, Plan, State
-from orchestrator.testing.store import ACCOUNT, MemoryStore
+from orchestrator.testing.store import MemoryStore
 from schemas.commands import DesiredState
 
 WHO = "ada"

@@ -33,8 +33,9 @@ MAX_POLL_INTERVAL_MS = 30 * 60 * 1000
 class Subscription:
     """A subscription's consumer, for commits and pauses. Nothing happens while it is not started."""
 
-    def __init__(self, subscriber: Any) -> None:
+    def __init__(self, subscriber: Any, topics: Sequence[str] = ()) -> None:
         self._subscriber = subscriber
+        self._topics = tuple(topics)
 
     @property
     def _consumer(self) -> AIOKafkaConsumer | None:
@@ -43,6 +44,12 @@ class Subscription:
     def assignment(self) -> set[TopicPartition]:
         """The partitions that this process holds."""
         return set(self._consumer.assignment()) if self._consumer is not None else set()
+
+    def partitions(self) -> int:
+        """How many partitions the topics have, whoever holds them; 0 while that is not known."""
+        if self._consumer is None:
+            return 0
+        return sum(len(self._consumer.partitions_for_topic(topic) or ()) for topic in self._topics)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Commit the next offsets to read.
@@ -131,7 +138,7 @@ class Consumers:
                 await asyncio.Event().wait()
 
         subscriber(guarded)
-        return Subscription(subscriber)
+        return Subscription(subscriber, topics)
 
     async def start(self) -> None:
         """Connect and begin to consume. All groups are joined at once: a broker makes each wait for its members."""

@@ -10,10 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from orchestrator.adapters.sql.bulk import bulk_update
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
-from orchestrator.adapters.sql.records import observed, read_account, read_progress
+from orchestrator.adapters.sql.records import observed, read_account, read_health, read_progress, subject_of
 from orchestrator.adapters.sql.tables import account, application, entitlement_group, subject
 from orchestrator.domain.account import Account, Progress
-from orchestrator.domain.sealing import Subject
 from orchestrator.ports import ApplicationHealth, ProgressUpdate
 from schemas.envelope import Message
 
@@ -73,9 +72,14 @@ class SqlConvergeStore:
             ),
         ).returning(entitlement_group.c.name)
         insert_health = database.insert(application)
+        new = insert_health.excluded
+        # That one process finds the application open ends no wait that it asked another one for.
+        throttled = application.c.state == "throttled"
+        lasts = sa.and_(new.state == "open", throttled, application.c.not_before > new.since)
         self._save_health = insert_health.on_conflict_do_update(
             index_elements=["app"],
-            set_={name: insert_health.excluded[name] for name in ("state", "reason", "since", "not_before")},
+            set_={name: new[name] for name in ("state", "reason", "since", "not_before", "next_probe")},
+            where=sa.func.coalesce(sa.not_(lasts), sa.true()),
         )
 
     async def load(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
@@ -124,6 +128,7 @@ class SqlConvergeStore:
                     "reason": health.reason,
                     "since": health.since,
                     "not_before": health.not_before,
+                    "next_probe": health.next_probe,
                 },
             )
 
@@ -131,12 +136,7 @@ class SqlConvergeStore:
         """What was remembered last."""
         async with self._database.read() as connection:
             row = (await connection.execute(sa.select(application).where(application.c.app == app))).first()
-            return ApplicationHealth(row.state, row.reason, row.since, row.not_before) if row else None
-
-
-def subject_of(row: sa.RowMapping) -> Subject | None:
-    """The person of an account as the log knows one; None before the first event."""
-    return None if row["subject"] is None else Subject(row["subject"], row["person_id"], row["key"])
+            return read_health(row) if row else None
 
 
 class SqlConvergeTransaction:

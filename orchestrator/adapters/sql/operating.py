@@ -14,14 +14,16 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.holding import SqlHoldTransaction, counts_of_held, select_held
 from orchestrator.adapters.sql.outbox import save_segment
-from orchestrator.adapters.sql.records import read_account, read_person, read_progress
+from orchestrator.adapters.sql.records import read_account, read_health, read_person, read_progress
 from orchestrator.adapters.sql.subjects import SubjectRows
 from orchestrator.adapters.sql.tables import account, application, audit_index, outbox, person, quarantined, timer
+from orchestrator.domain.breaker import Held
 from orchestrator.domain.sealing import Subject, Unreadable, unseal
 from orchestrator.ports import (
     AccountView,
-    ApplicationHealth,
+    OperatorStop,
     ParkedAccount,
     PersonView,
     Quarantined,
@@ -101,10 +103,8 @@ class SqlOperatorStore:
                 outbox_segments=segments,
                 outbox_oldest=oldest,
                 quarantined=(await connection.execute(_QUARANTINED)).scalar_one(),
-                health={
-                    row.app: ApplicationHealth(row.state, row.reason, row.since, row.not_before)
-                    for row in await connection.execute(sa.select(application))
-                },
+                health={row.app: read_health(row) for row in await connection.execute(sa.select(application))},
+                held=await counts_of_held(connection),
             )
 
     async def person(self, person_id: str) -> PersonView | None:
@@ -155,6 +155,33 @@ class SqlOperatorStore:
         async with self._database.read() as connection:
             row = (await connection.execute(select)).mappings().one_or_none()
             return Quarantined(**row) if row is not None else None
+
+    async def held(
+        self, *, app: str | None = None, source: str | None = None, person_id: str | None = None, rejected: bool = False
+    ) -> list[Held]:
+        """What the breaker holds, or with `rejected` what operators rejected; what waits longest first."""
+        async with self._database.read() as connection:
+            return await select_held(connection, app=app, source=source, person_id=person_id, rejected=rejected)
+
+    @asynccontextmanager
+    async def holds(self) -> AsyncIterator["SqlHoldTransaction"]:
+        """One decision about what is held; see `ports.OperatorStore`."""
+        async with self._database.write() as connection:
+            yield SqlHoldTransaction(connection, self._database)
+
+    async def stop_application(
+        self, app: str, stop: OperatorStop | None, outbox: Sequence[Message], *, now: datetime
+    ) -> int | None:
+        """Let no call go out to an application any more, or (None) let them go again; returns the outbox segment."""
+        values = {
+            "stopped_by": stop.by if stop else None,
+            "stop_reason": stop.reason if stop else None,
+            "stopped_at": stop.since if stop else None,
+        }
+        async with self._database.write() as connection:
+            insert = self._database.insert(application).values(app=app, state="open", reason="", **values)
+            await connection.execute(insert.on_conflict_do_update(index_elements=["app"], set_=values))
+            return await save_segment(connection, outbox, now)
 
     @asynccontextmanager
     async def retry(self) -> AsyncIterator["SqlRetryTransaction"]:

@@ -7,10 +7,9 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from orchestrator.adapters.sql.converging import subject_of
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
-from orchestrator.adapters.sql.records import read_account, read_person
+from orchestrator.adapters.sql.records import read_account, read_person, subject_of
 from orchestrator.adapters.sql.tables import OPEN_END, account, person, subject
 from orchestrator.domain.account import Account
 from orchestrator.domain.person import Person

@@ -7,9 +7,9 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from orchestrator.adapters.sql.converging import SqlConvergeStore, SqlConvergeTransaction, subject_of
+from orchestrator.adapters.sql.converging import SqlConvergeStore, SqlConvergeTransaction
 from orchestrator.adapters.sql.engine import Database
-from orchestrator.adapters.sql.records import read_account, read_progress
+from orchestrator.adapters.sql.records import read_account, read_progress, subject_of
 from orchestrator.adapters.sql.tables import account, subject
 from orchestrator.domain.account import Account, Progress
 from orchestrator.ports import ProgressUpdate

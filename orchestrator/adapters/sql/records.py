@@ -8,9 +8,11 @@ import orjson
 from sqlalchemy import RowMapping
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.breaker import Held
 from orchestrator.domain.history import History, Stated, Statement
 from orchestrator.domain.person import ContractStatement, Decision, End, Engagement, Person, Warned, Window, Withdrawal
 from orchestrator.domain.sealing import Subject
+from orchestrator.ports import ApplicationHealth, OperatorStop
 from schemas.envelope import Message
 
 
@@ -152,6 +154,52 @@ def read_progress(row: RowMapping) -> Progress:
         error_code=row["error_code"],
         error=row["error"],
     )
+
+
+def read_health(row: Any) -> ApplicationHealth:
+    """How an application is doing, and what operators say of it."""
+    stop = OperatorStop(row.stopped_by, row.stop_reason, row.stopped_at) if row.stopped_at else None
+    return ApplicationHealth(row.state, row.reason, row.since, row.not_before, row.next_probe, stop)
+
+
+def held_row(held: Held) -> dict[str, Any]:
+    """What the breaker holds, as a row."""
+    account = held.account
+    return {
+        "person_id": account.person_id,
+        "app": account.app,
+        "revision": account.revision,
+        "state": account.state,
+        "desired": desired(account),
+        "since": account.since,
+        "event_id": account.event_id,
+        "correlation_id": account.correlation_id,
+        "policy": account.policy,
+        "command": held.kind,
+        "removal": held.removal,
+        "source": held.source,
+        "effective_at": held.effective_at,
+        "held_at": held.held_at,
+        "rejected_at": held.rejected_at,
+    }
+
+
+def read_held(row: RowMapping) -> Held:
+    """The inverse of `held_row`."""
+    return Held(
+        read_account(row),
+        row["command"],
+        row["removal"],
+        row["source"],
+        row["effective_at"],
+        row["held_at"],
+        row["rejected_at"],
+    )
+
+
+def subject_of(row: RowMapping) -> Subject | None:
+    """The person of an account as the log knows one; None before the first event."""
+    return None if row["subject"] is None else Subject(row["subject"], row["person_id"], row["key"])
 
 
 def segment(messages: Sequence[Message]) -> bytes:

@@ -10,11 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.adapters.sql.bulk import bulk_insert, bulk_update
 from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.holding import HoldingStatements
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import desired, person_record, read_account, read_person
 from orchestrator.adapters.sql.subjects import SubjectRows
 from orchestrator.adapters.sql.tables import account, inbox, person, quarantined, timer
 from orchestrator.domain.account import Account
+from orchestrator.domain.breaker import Held, Window
 from orchestrator.domain.person import Person
 from orchestrator.domain.sealing import Subject
 from orchestrator.ports import ResolveChanges, Timer
@@ -85,6 +87,7 @@ class SqlResolveStore:
         )
         self.values = database.values
         self.subjects = SubjectRows(database)
+        self.holding = HoldingStatements(database)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["SqlResolveTransaction"]:
@@ -134,6 +137,14 @@ class SqlResolveTransaction:
                 timers.setdefault(row.person_id, []).append(due)
         return persons, accounts, timers
 
+    async def held(self, person_ids: Sequence[str]) -> dict[tuple[str, str], Held]:
+        """What the breaker holds of these persons' accounts, or an operator rejected; after `load`."""
+        return await self._statements.holding.load(self._connection, person_ids)
+
+    async def windows(self, apps: Sequence[str], *, since: datetime, now: datetime) -> dict[str, Window]:
+        """What passed the breaker since then. Until the end nobody else passes anything for these applications."""
+        return await self._statements.holding.windows(self._connection, apps, since=since, now=now)
+
     async def managers(self, person_ids: Sequence[str]) -> Mapping[str, str | None]:
         """The manager of each of these persons, as stored."""
         rows = await self._connection.execute(self._statements.managers, self._statements.values(person_ids))
@@ -174,6 +185,7 @@ class SqlResolveTransaction:
                 self._statements.insert_quarantined,
                 [{name: getattr(q, name) for name in q.__slots__} for q in changes.quarantined],
             )
+        await self._statements.holding.save(self._connection, changes)
         return await save_segment(self._connection, changes.outbox, now)
 
     async def _save_persons(self, persons: Sequence[Person], now: datetime) -> None:

@@ -1,6 +1,6 @@
 """What is due: timers for the scheduler, accounts that need another look for the relay."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.holding import counts_of_held
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import read_account
 from orchestrator.adapters.sql.subjects import SubjectRows
@@ -99,6 +100,11 @@ class SqlAttentionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def held(self) -> Mapping[str, int]:
+        """By application: what the breaker holds and nobody has decided yet."""
+        async with self._database.look() as connection:
+            return await counts_of_held(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["SqlAttentionTransaction"]:

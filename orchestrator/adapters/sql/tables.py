@@ -111,6 +111,46 @@ OPEN_END = sa.text("state NOT IN ('active', 'staged') AND (status <> 'applied' O
 place neither database would use it."""
 sa.Index("ix_account_open_end", account.c.app, account.c.since, postgresql_where=OPEN_END, sqlite_where=OPEN_END)
 
+held = sa.Table(
+    "held",
+    metadata,
+    sa.Column("person_id", PersonId, primary_key=True),
+    sa.Column("app", sa.String(64), primary_key=True),
+    # What the account would become; its own row is as it was issued last.
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("desired", sa.Text, nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("event_id", FreeText, nullable=False),
+    sa.Column("correlation_id", FreeText, nullable=False),
+    sa.Column("policy", sa.String(16), nullable=False),
+    # Why it waits.
+    sa.Column("command", sa.String(16), nullable=False),
+    sa.Column("removal", sa.String(16), nullable=False),
+    sa.Column("source", sa.String(200), nullable=False),
+    sa.Column("effective_at", Instant, nullable=False),
+    sa.Column("held_at", Instant, nullable=False),
+    sa.Column("rejected_at", Instant),
+)
+
+breaker = sa.Table(
+    "breaker",
+    metadata,
+    sa.Column("app", sa.String(64), primary_key=True),
+    sa.Column("population", sa.Integer, nullable=False),
+    sa.Column("counted_at", Instant, nullable=False),
+    sa.Column("tripped_at", Instant),
+)
+
+breaker_count = sa.Table(
+    "breaker_count",
+    metadata,
+    sa.Column("app", sa.String(64), primary_key=True),
+    sa.Column("source", sa.String(200), primary_key=True),
+    sa.Column("bucket", Instant, primary_key=True),
+    sa.Column("passed", sa.Integer, nullable=False),
+)
+
 inbox = sa.Table(
     "inbox",
     metadata,
@@ -168,6 +208,11 @@ application = sa.Table(
     sa.Column("reason", FreeText, nullable=False),
     sa.Column("since", Instant),
     sa.Column("not_before", Instant),
+    sa.Column("next_probe", Instant),
+    # The operators' side: it stands whatever the connectors find out.
+    sa.Column("stopped_by", FreeText),
+    sa.Column("stop_reason", FreeText),
+    sa.Column("stopped_at", Instant),
 )
 
 notice_delivery = sa.Table(

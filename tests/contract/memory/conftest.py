@@ -19,6 +19,7 @@ _FACETS: dict[str, Callable[[MemoryStore], object]] = {
     "SqlAttentionStore": lambda store: store.attention,
     "SqlOutbox": lambda store: store.outbox,
     "SqlSubjectStore": lambda store: store.subjects,
+    "SqlOperatorStore": lambda store: store.holds,
 }
 
 _ABOUT_SQL = {

@@ -50,6 +50,11 @@ class FakeOffsets:
     paused: set[TopicPartition] = field(default_factory=set)
     accepts: bool = True
     refused: int = 0
+    total: int = 0
+
+    def partitions(self) -> int:
+        """How many partitions the topics have."""
+        return self.total
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Commit; refused while the group is moving on."""
@@ -225,6 +230,7 @@ class FakeConvergeStore:
 
     async def load_health(self, app: str) -> ApplicationHealth | None:
         """See `ports.ConvergeStore`."""
+        self._touch()
         return self.health[-1] if self.health else None
 
 

@@ -5,16 +5,19 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+import structlog
 
 from orchestrator.adapters.clock import SimulatedClock
+from orchestrator.domain.outcome import LONGEST_WAIT
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import Ambiguous, ApplicationDown, RateLimited, Rejected, ScimError, Unavailable
 from orchestrator.flows import calling
+from orchestrator.flows import lane as lane_module
 from orchestrator.flows.audit_writer import AuditWriter
-from orchestrator.flows.calling import Caller, Gate, Slots
+from orchestrator.flows.calling import Caller, Gate
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
-from orchestrator.ports import ApplicationHealth, ScimRequest, ScimResponse
+from orchestrator.ports import ApplicationHealth, OperatorStop, ScimRequest, ScimResponse
 from tests.unit.flows.fakes import (
     NOW,
     FakeConvergeStore,
@@ -77,53 +80,9 @@ async def caller(
     async def on_health(health: ApplicationHealth) -> None:
         told.append(health)
 
-    caller = Caller(transport, clock, 2, on_health)
+    caller = Caller(transport, clock, 2, on_health, app="crm")
     yield caller
     await caller.close()
-
-
-# --- slots -----------------------------------------------------------------------------------------------------------
-
-
-async def in_line(slots: Slots, served: list[str], name: str, *, urgent: bool) -> None:
-    await slots.take(urgent=urgent)
-    served.append(name)
-
-
-async def test_whoever_takes_access_away_goes_first() -> None:
-    slots, served = Slots(1), list[str]()
-    await slots.take(urgent=False)
-    waiting = [
-        asyncio.create_task(in_line(slots, served, name, urgent=name.startswith("leaver")))
-        for name in ("joiner 1", "joiner 2", "leaver 1", "leaver 2")
-    ]
-    await rounds()
-    for _ in waiting:
-        slots.give_back()
-        await rounds()
-    assert served == ["leaver 1", "leaver 2", "joiner 1", "joiner 2"]
-
-
-async def test_whoever_is_cancelled_in_line_takes_no_slot_with_it() -> None:
-    slots, served = Slots(1), list[str]()
-    await slots.take(urgent=False)
-    first, second = (asyncio.create_task(in_line(slots, served, name, urgent=False)) for name in "ab")
-    await rounds()
-    first.cancel()
-    slots.give_back()
-    await second
-    assert served == ["b"]
-
-
-async def test_a_slot_handed_over_in_the_moment_of_cancellation_is_passed_on() -> None:
-    slots, served = Slots(1), list[str]()
-    await slots.take(urgent=False)
-    first, second = (asyncio.create_task(in_line(slots, served, name, urgent=False)) for name in "ab")
-    await rounds()
-    slots.give_back()
-    first.cancel()  # it holds the slot and has not noticed yet
-    await second
-    assert served == ["b"]
 
 
 # --- gate ------------------------------------------------------------------------------------------------------------
@@ -272,7 +231,56 @@ async def test_what_is_asked_at_the_last_moment_holds_the_slot(caller: Caller, t
     await asyncio.gather(*(caller.call(POST, urgent=False) for _ in range(4)))
 
 
-# --- over a restart --------------------------------------------------------------------------------------------------
+async def test_a_refusal_without_an_instant_is_waited_out_longer_each_time(
+    caller: Caller, application: Application, clock: SimulatedClock
+) -> None:
+    waits = []
+    for _ in range(3):
+        application.answers = [ScimResponse(429)]
+        with pytest.raises(RateLimited) as refused:
+            await caller.call(POST, urgent=False)
+        waits.append((refused.value.not_before - clock.now()).total_seconds())
+        clock.advance_to(refused.value.not_before)
+        await asyncio.sleep(1.01)  # calls that were refused within a second count as one refusal
+    assert waits == [1.0, 2.0, 4.0]
+
+
+async def test_an_absurd_retry_after_is_cut_and_told(
+    caller: Caller, application: Application, clock: SimulatedClock
+) -> None:
+    application.answers = [ScimResponse(429, None, {"retry-after": "99999999999999999999"})]
+    with structlog.testing.capture_logs() as logs, pytest.raises(RateLimited) as refused:
+        await caller.call(POST, urgent=False)
+    assert refused.value.not_before == NOW + LONGEST_WAIT
+    assert [(one["event"], one["app"]) for one in logs] == [("retry_after_cut", "crm")]
+
+
+async def test_what_an_operator_stops_no_probe_resumes(
+    caller: Caller, application: Application, transport: FakeTransport
+) -> None:
+    application.answers = [ScimResponse(401)]
+    calling_on = asyncio.create_task(caller.call(POST, urgent=True))
+    await until(lambda: caller.gate.paused)
+    caller.gate.stop(stopped=True)
+    before = len(transport.calls)
+    await asyncio.sleep(0.05)  # five probes, if there were any
+    assert len(transport.calls) <= before + 1, "one may have been on its way"
+    assert not calling_on.done()
+    caller.gate.stop(stopped=False)
+    assert (await calling_on).status == 200
+
+
+async def test_the_log_says_which_application(caller: Caller, application: Application) -> None:
+    application.answers = [ScimResponse(401)]
+    with structlog.testing.capture_logs() as logs:
+        await caller.call(POST, urgent=False)
+    assert [(one["event"], one["app"]) for one in logs] == [
+        ("application_paused", "crm"),
+        ("application_resumed", "crm"),
+    ]
+
+
+# --- over a restart, and from other processes ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -310,6 +318,32 @@ async def test_what_was_paused_stays_so_until_a_probe_succeeds(
     await until(lambda: store.health[-1].state == "open")
     assert lane.health.state == "open"
     assert [call.method for call in transport.calls] == ["GET", "GET"]
+
+
+async def test_what_another_process_was_told_binds_this_one(
+    lanes: tuple[Lanes, FakeConvergeStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "WATCH_SECONDS", 0.01)
+    lane, store = lanes
+    await lane.start()
+    store.health.append(ApplicationHealth("throttled", "429", NOW, NOW + timedelta(seconds=30)))
+    await until(lambda: lane.health.not_before == NOW + timedelta(seconds=30))
+
+
+async def test_an_operators_stop_is_obeyed_at_once_and_after_a_restart(
+    lanes: tuple[Lanes, FakeConvergeStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "WATCH_SECONDS", 0.01)
+    lane, store = lanes
+    stopped = ApplicationHealth("open", stop=OperatorStop("ada", "maintenance", NOW))
+    store.health.append(stopped)
+    await lane.start()
+    assert lane.health.state == "paused"
+    store.health.append(ApplicationHealth("open"))
+    await until(lambda: lane.health.state == "open")
+    store.outages = 3  # nobody can say anything now: what was said stands
+    store.health.append(stopped)
+    await until(lambda: lane.health.state == "paused")
 
 
 def test_the_names_of_writers_differ() -> None:

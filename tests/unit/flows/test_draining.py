@@ -13,7 +13,7 @@ from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.testing.clock import ManualClock
-from orchestrator.testing.store import ACCOUNT, INBOX, TIMER
+from orchestrator.testing.rows import ACCOUNT, INBOX, TIMER
 from schemas.envelope import Message
 from tests.unit.flows.fakes import FakeRecord
 from tests.unit.flows.test_time_oracle import Office, Told, message

@@ -1,6 +1,7 @@
 """Groups: merged across people, one culprit told apart, and nobody waits for ever."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from orchestrator.flows import membership as membership_module
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.membership import Membership
 from orchestrator.ports import ApplicationHealth, ScimRequest, ScimResponse
+from orchestrator.simulation.loop import SimulationLoop
 from tests.unit.flows.fakes import NOW, FakeConvergeStore, FakeTransport, rounds, until
 
 
@@ -296,3 +298,58 @@ async def test_closing_leaves_nobody_waiting(membership: Membership, groups: Gro
     async with asyncio.timeout(2):
         await asyncio.wait(tasks)
     assert all(task.cancelled() for task in tasks)
+
+
+def test_ten_thousand_people_into_ten_groups_cost_a_hundredth_of_one_call_each() -> None:
+    """They come at the rate at which an application makes accounts; each waits for the group before it is done."""
+    loop = SimulationLoop(random.Random(1))  # type: ignore[abstract]  # there is no outside
+    sizes: list[int] = []
+
+    async def story() -> None:
+        groups = Groups()
+
+        async def slowly(request: ScimRequest) -> ScimResponse:
+            await asyncio.sleep(0.05)
+            if request.method == "PATCH" and request.body is not None:
+                sizes.append(sum(len(one["value"]) for one in request.body["Operations"]))
+            return await groups(request)
+
+        async def on_health(_: ApplicationHealth) -> None:
+            return
+
+        caller = Caller(FakeTransport(slowly), SimulatedClock(NOW), 16, on_health)
+        room = asyncio.Event()
+        membership = Membership(
+            "crm", caller, FakeConvergeStore(), SimulatedClock(NOW), chunk=500, on_waiting=lambda: room.set()
+        )
+        under_way = 0
+
+        async def join(number: int) -> None:
+            nonlocal under_way
+            under_way += 1
+            await added(membership, f"p{number}", f"group {number % 10}")
+            under_way -= 1
+            room.set()
+
+        joining = []
+        for number in range(10_000):
+            while under_way >= 16 * 12 + membership.waiting:  # as wide as a lane of 16 calls
+                room.clear()
+                await room.wait()
+            joining.append(asyncio.ensure_future(join(number)))
+            await asyncio.sleep(0.003)
+        await asyncio.gather(*joining)
+        await membership.close()
+
+    loop.run(story())
+    assert loop.defects == []
+    assert sum(sizes) == 10_000
+    assert len(sizes) <= 100
+
+
+async def test_whoever_has_to_be_out_of_a_group_does_not_wait_for_company(
+    membership: Membership, groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership_module, "LINGER_SECONDS", 60.0)
+    async with asyncio.timeout(5):
+        await membership.change("ada", add=(), remove=["staff"], urgent=True)

@@ -20,7 +20,8 @@ from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.flows.resolve import ResolveFlow
 from orchestrator.testing.clock import ManualClock
-from orchestrator.testing.store import ACCOUNT, INBOX, TIMER, MemoryStore
+from orchestrator.testing.rows import ACCOUNT, INBOX, TIMER
+from orchestrator.testing.store import MemoryStore
 from schemas.envelope import Envelope, Message
 from schemas.topics import AUDIT_ENTRIES, HR_EVENTS, LIFECYCLE_TIMERS
 from tests.unit.flows.fakes import FakeRecord

@@ -1,0 +1,142 @@
+"""`jml apps`: how the connected applications are doing, and an operator's stop."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli import services
+from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
+from orchestrator.cli.output import moment, note, print_json, print_table
+from orchestrator.config import AppConfig, Config
+from orchestrator.domain.account import AccountStatus
+from orchestrator.domain.budget import Limit
+from orchestrator.errors import UserError
+from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.holding import stop_application
+from orchestrator.ports import ApplicationHealth, OperatorStop, StoreStatus
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+Application = Annotated[str, typer.Argument(help="The application, as the configuration calls it.", metavar="APP")]
+
+
+@app.callback()
+def apps() -> None:
+    """The connected applications: whether calls go out to them, and if not, why and until when.
+
+    Example: `jml apps list`, then `jml apps pause directory --reason "their maintenance, CHG-9"`
+    """
+
+
+@app.command("list")
+def list_(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Every application: state, reason, next probe, what is left to do, and the budget.
+
+    *open*: calls go out. *throttled*: the application asks us to wait. *paused*: it refuses our credentials or is out
+    of reach, and is probed now and then. *stopped*: an operator says so, and only an operator ends it.
+
+    Example: `jml apps list --json | jq '.applications[] | select(.state != "open")'`
+    """
+    loaded = load(config)
+    found = run_async(_status(loaded))
+    rows = list(_documents(loaded, found))
+    if as_json:
+        print_json({"applications": rows})
+        return
+    print_table(
+        "Applications",
+        ("application", "state", "since", "reason", "next probe", "pending#", "parked#", "held#", "budget"),
+        [
+            (
+                one["app"],
+                one["state"],
+                moment(one["since"]),
+                one["reason"] or "-",
+                moment(one["next_probe"] or one["not_before"]),
+                one["pending"],
+                one["parked"],
+                one["held"],
+                ", ".join(one["budget"]) or "none",
+            )
+            for one in rows
+        ],
+        empty="none configured",
+    )
+
+
+@app.command()
+def pause(
+    application: Application,
+    reason: Annotated[str, typer.Option(help="Why, for operators and the audit log.", metavar="TEXT")] = "",
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Let no call go out to an application, leavers' included, until `jml apps resume`.
+
+    Every connector obeys within seconds, also after a restart; calls that are under way end. Commands wait in their
+    lanes meanwhile.
+
+    Example: `jml apps pause directory --reason "their maintenance, CHG-9"`
+    """
+    if not reason.strip():
+        raise UserError("--reason is missing: whoever finds the application stopped wants to know why")
+    run_async(_stop(load(config), application, reason, stopped=True))
+    note(f"{application} is stopped: no call goes out until `jml apps resume {application}`")
+
+
+@app.command()
+def resume(
+    application: Application,
+    reason: Annotated[str, typer.Option(help="Why, for the audit log.", metavar="TEXT")] = "",
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Let calls go out again. What paused by itself (401, out of reach) goes on being probed.
+
+    Example: `jml apps resume directory --reason "maintenance is over"`
+    """
+    run_async(_stop(load(config), application, reason, stopped=False))
+    note(f"{application} may be called again")
+
+
+async def _status(config: Config) -> StoreStatus:
+    async with services.operator_store(config) as store:
+        return await store.status()
+
+
+async def _stop(config: Config, application: str, reason: str, *, stopped: bool) -> None:
+    services.app_names(config, application)
+    now, operator = services.now(), services.operator_name()
+    stop = OperatorStop(operator, reason, now) if stopped else None
+    async with services.operator_store(config) as store:
+        await stop_application(
+            store, application, stop, AuditWriter("operator", now), operator=operator, reason=reason, now=now
+        )
+
+
+def _documents(config: Config, found: StoreStatus) -> Iterator[dict[str, Any]]:
+    for name, settings in config.apps.items():
+        health = found.health.get(name, ApplicationHealth("open"))
+        accounts = found.accounts.get(name, {})
+        stop = health.stop
+        yield {
+            "app": name,
+            "state": "stopped" if stop else health.state,
+            "reason": f"{stop.by}: {stop.reason}" if stop else health.reason,
+            "since": stop.since if stop else health.since,
+            "found": health.state,
+            "not_before": health.not_before,
+            "next_probe": health.next_probe,
+            "pending": sum(accounts.get(one.value, 0) for one in (AccountStatus.PENDING, AccountStatus.RETRYING)),
+            "parked": accounts.get(AccountStatus.PARKED.value, 0),
+            "held": found.held.get(name, 0),
+            "budget": [_shown(limit) for limit in _limits(settings)],
+        }
+
+
+def _limits(settings: AppConfig) -> tuple[Limit, ...]:
+    return settings.budget.limits()
+
+
+def _shown(limit: Limit) -> str:
+    kind = "calls" if limit.kind == "any" else limit.kind
+    return f"{limit.calls} {kind} in {limit.seconds:g} s"

@@ -1,0 +1,112 @@
+"""Whose turn it is to call an application: a free slot and room in the budget, both at once, leavers first.
+
+Were one taken before the other, whoever holds it would keep it from those who go ahead: joiners that wait for the
+budget would sit in every slot, or room in the budget would go to calls that have no slot yet and leave all together.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from math import ceil, inf
+
+from orchestrator.domain.budget import Budget, CallKind
+
+
+@dataclass(slots=True)
+class Turn:
+    """The permission for one call; give it back with `Turns.end`."""
+
+    kind: CallKind
+    urgent: bool
+    granted: "asyncio.Future[None]"
+    number: int
+    sent: float | None = field(default=None)
+    """When the call went out; None while it has not."""
+
+
+class Turns:
+    """At most `slots` calls at once, within the budget; whoever takes access away goes ahead of whoever gives it."""
+
+    def __init__(self, slots: int, budget: Budget | None = None) -> None:
+        self.budget = budget or Budget()
+        self._slots = slots
+        self._open = slots
+        self._taken = 0
+        self._number = 0
+        self._waiting = {
+            urgent: {kind: deque[Turn]() for kind in CallKind} for urgent in (True, False)
+        }  # the urgent ones are looked at first
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def take(self, kind: CallKind = CallKind.READ, *, urgent: bool) -> Turn:
+        """Wait for a turn."""
+        loop = asyncio.get_running_loop()
+        turn = Turn(kind, urgent, loop.create_future(), self._number)
+        self._number += 1
+        self._waiting[urgent][kind].append(turn)
+        self._grant()
+        try:
+            await turn.granted
+        except asyncio.CancelledError:
+            if turn.granted.done() and not turn.granted.cancelled():
+                self.end(turn)  # it was given to us in the moment of cancellation
+            raise
+        return turn
+
+    def sends(self, turn: Turn) -> None:
+        """The call goes out now."""
+        turn.sent = asyncio.get_running_loop().time()
+
+    def end(self, turn: Turn) -> None:
+        """The call has ended, or was not sent at all; the next in line may go."""
+        self._taken -= 1
+        if turn.sent is None:
+            self.budget.forget(turn.kind)
+        else:
+            self.budget.done(turn.kind, turn.sent, asyncio.get_running_loop().time())
+        self._grant()
+
+    def widen(self, part: float) -> None:
+        """Use this part of the slots from now on, at least one."""
+        self._open = max(ceil(self._slots * part), 1)
+        self._grant()
+
+    def resize(self, share: float) -> None:
+        """This process now holds that share of the budget."""
+        self.budget.resize(share, asyncio.get_running_loop().time())
+        self._grant()
+
+    def _grant(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._taken < self._open:
+            turn, wait = self._next()
+            if turn is None:
+                if wait < inf:
+                    self._timer = asyncio.get_running_loop().call_later(max(wait, 0.0005), self._grant)
+                return
+            self._taken += 1
+            turn.granted.set_result(None)
+
+    def _next(self) -> tuple[Turn | None, float]:
+        """Who goes now, or in how many seconds somebody may."""
+        soonest = inf
+        now = asyncio.get_running_loop().time()
+        for urgent, lines in self._waiting.items():
+            ready: Turn | None = None
+            for kind, line in lines.items():
+                while line and line[0].granted.done():
+                    line.popleft()  # cancelled
+                if not line:
+                    continue
+                wait = self.budget.wait(kind, now, urgent=urgent)
+                if wait > 0:
+                    soonest = min(soonest, wait)
+                elif ready is None or line[0].number < ready.number:
+                    ready = line[0]
+            if ready is not None:
+                lines[ready.kind].popleft()
+                self.budget.take(ready.kind, now)
+                return ready, 0.0
+        return None, soonest

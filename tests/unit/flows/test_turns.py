@@ -1,0 +1,120 @@
+"""Whose turn it is: slots and budget together, leavers first."""
+
+import asyncio
+import random
+
+import pytest
+
+from orchestrator.domain.budget import Budget, CallKind, Limit
+from orchestrator.flows.turns import Turn, Turns
+from orchestrator.simulation.loop import SimulationLoop
+from tests.unit.flows.fakes import rounds
+
+
+async def in_line(turns: Turns, served: list[str], name: str) -> Turn:
+    turn = await turns.take(CallKind.USER_WRITE, urgent=name.startswith("leaver"))
+    served.append(name)
+    return turn
+
+
+async def test_whoever_takes_access_away_goes_first() -> None:
+    turns, served = Turns(1), list[str]()
+    first = await turns.take(urgent=False)
+    waiting = [
+        asyncio.create_task(in_line(turns, served, name)) for name in ("joiner 1", "joiner 2", "leaver 1", "leaver 2")
+    ]
+    await rounds()
+    turns.end(first)
+    await rounds()
+    for index in (2, 3, 0):
+        turns.end(waiting[index].result())
+        await rounds()
+    assert served == ["leaver 1", "leaver 2", "joiner 1", "joiner 2"]
+
+
+async def test_whoever_is_cancelled_in_line_takes_no_slot_with_it() -> None:
+    turns, served = Turns(1), list[str]()
+    held = await turns.take(urgent=False)
+    first, second = (asyncio.create_task(in_line(turns, served, name)) for name in "ab")
+    await rounds()
+    first.cancel()
+    turns.end(held)
+    await second
+    assert served == ["b"]
+
+
+async def test_a_turn_given_in_the_moment_of_cancellation_is_passed_on() -> None:
+    turns, served = Turns(1), list[str]()
+    held = await turns.take(urgent=False)
+    first, second = (asyncio.create_task(in_line(turns, served, name)) for name in "ab")
+    await rounds()
+    turns.end(held)
+    first.cancel()  # it holds the turn and has not noticed yet
+    await second
+    assert served == ["b"]
+
+
+async def test_fewer_slots_while_the_application_struggles() -> None:
+    turns = Turns(4)
+    turns.widen(0.25)
+    held = await turns.take(urgent=False)
+    waiting = asyncio.create_task(turns.take(urgent=False))
+    await rounds()
+    assert not waiting.done()
+    turns.widen(1.0)
+    turns.end(await waiting)
+    turns.end(held)
+
+
+async def test_a_process_without_partitions_sends_nothing_until_it_gets_some() -> None:
+    turns = Turns(4, Budget([Limit("any", 1000, 1.0)]))
+    turns.resize(0.0)
+    waiting = asyncio.create_task(turns.take(urgent=True))
+    await rounds()
+    assert not waiting.done()
+    turns.resize(0.5)
+    turns.end(await waiting)
+
+
+def served_in_virtual_time(joiners: int, limit: Limit, latency: float, leaver_at: float) -> tuple[float, int]:
+    """How long the three calls of a leaver took beside that many joiners, and how many joiners went meanwhile."""
+    loop = SimulationLoop(random.Random(1))  # type: ignore[abstract]  # there is no outside
+    took: list[float] = []
+    joined: list[float] = []
+
+    async def call(turns: Turns, kind: CallKind, *, urgent: bool) -> None:
+        turn = await turns.take(kind, urgent=urgent)
+        turns.sends(turn)
+        await asyncio.sleep(latency)
+        turns.end(turn)
+
+    async def join(turns: Turns) -> None:
+        await call(turns, CallKind.USER_CREATE, urgent=False)
+        joined.append(loop.time())
+
+    async def story() -> None:
+        turns = Turns(16, Budget([limit], now=loop.time()))
+        queue = [asyncio.ensure_future(join(turns)) for _ in range(joiners)]
+        await asyncio.sleep(leaver_at)
+        began, before = loop.time(), len(joined)
+        for kind in (CallKind.USER_WRITE, CallKind.READ, CallKind.GROUP_WRITE):
+            await call(turns, kind, urgent=True)
+        took.extend((loop.time() - began, len(joined) - before))
+        for task in queue:
+            task.cancel()
+        await asyncio.gather(*queue, return_exceptions=True)
+
+    loop.run(story())
+    assert loop.defects == []
+    return took[0], int(took[1])
+
+
+@pytest.mark.parametrize(
+    ("limit", "latency"),
+    [(Limit("any", 10, 1.0), 0.05), (Limit("any", 100, 1.0), 0.1), (Limit("any", 1000, 3600.0), 0.05)],
+    ids=["10 a second", "100 a second", "1000 an hour"],
+)
+def test_one_leaver_among_ten_thousand_joiners_is_out_within_a_second(limit: Limit, latency: float) -> None:
+    """The application's own latency comes on top."""
+    took, _ = served_in_virtual_time(10_000, limit, latency, leaver_at=37.0)
+    assert took - 3 * latency < 1.0
