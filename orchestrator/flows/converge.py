@@ -231,7 +231,7 @@ class Converge:
         """Somebody who should be out is tried again for ever, while the alarm stands; who should get something waits
         for a person, or for a newer revision."""
         account, now = call.account, self._clock.now()
-        leaver = account.state != "active"
+        leaver = call.urgent
         parked = _failed(call, error, AccountStatus.PARKED, now)
         details = {"code": error.code, "reason": str(error), "leaver": leaver, "calls": call.remote.calls}
         level, next_attempt = log.warning, None
