@@ -67,8 +67,11 @@ async def test_whoever_comes_back_after_the_lease_changes_nothing(database: Data
     await store.accept([issued()], [], now=NOW)
     (slow,) = await claim(store)
     (fast,) = await claim(store, at=10)
-    await store.settle([Settled(slow, "parked", NOW, None, "refused", "no")])
+    late = Settled(slow, "parked", NOW, None, "refused", "no")
+    await store.settle([late])
+    assert await store.listed(statuses=("parked",), limit=9) == []
     await store.settle([Settled(fast, "delivered", NOW + MINUTE)])
+    await store.settle([late])
     (one,) = await store.listed(statuses=("parked", "delivered"), limit=9)
     assert (one.status, one.delivered_at, one.error_code, one.next_attempt_at) == (
         "delivered",

@@ -1,5 +1,6 @@
 """Notices as e-mail: what a template may say, and what no name can do to a message."""
 
+import unicodedata
 from datetime import UTC, datetime
 from email import message_from_bytes
 from pathlib import Path
@@ -67,6 +68,8 @@ def test_a_field_is_one_line_of_bounded_length(text: str) -> None:
     line = one_line(text)
     assert len(line) <= 200
     assert line.splitlines() in ([], [line])
+    hidden = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert not [one for one in line if unicodedata.category(one) in hidden]
 
 
 def test_a_folder_overrides_a_template_and_the_others_stay(tmp_path: Path) -> None:

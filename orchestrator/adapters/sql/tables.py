@@ -106,7 +106,7 @@ account = sa.Table(
 sa.Index("ix_account_attention_at", account.c.attention_at, postgresql_where=account.c.attention_at.is_not(None))
 sa.Index("ix_account_remote_id", account.c.app, account.c.remote_id)
 sa.Index("ix_account_parked", account.c.app, postgresql_where=account.c.status == "parked")
-OPEN_END = sa.text("state NOT IN ('active', 'staged') AND (status <> 'applied' OR applied_revision < revision)")
+OPEN_END = sa.text("state IN ('inactive', 'absent') AND (status <> 'applied' OR applied_revision < revision)")
 """Access that should be over and is not known to be. Word for word the condition of the index: with parameters in its
 place neither database would use it."""
 sa.Index("ix_account_open_end", account.c.app, account.c.since, postgresql_where=OPEN_END, sqlite_where=OPEN_END)

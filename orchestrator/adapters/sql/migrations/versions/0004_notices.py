@@ -10,7 +10,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-OPEN_END = sa.text("state NOT IN ('active', 'staged') AND (status <> 'applied' OR applied_revision < revision)")
+OPEN_END = sa.text("state IN ('inactive', 'absent') AND (status <> 'applied' OR applied_revision < revision)")
 WAITS = sa.text("next_attempt_at IS NOT NULL")
 
 
@@ -21,7 +21,8 @@ def upgrade() -> None:
         "ix_account_open_end", "account", ["app", "since"], postgresql_where=OPEN_END, sqlite_where=OPEN_END
     )
     op.execute(
-        "UPDATE account SET attention_at = since WHERE status = 'parked' AND state <> 'active' AND attention_at IS NULL"
+        "UPDATE account SET attention_at = since "
+        "WHERE status = 'parked' AND state IN ('inactive', 'absent') AND attention_at IS NULL"
     )
     op.create_table(
         "notice_delivery",
