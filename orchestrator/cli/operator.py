@@ -144,12 +144,12 @@ async def _extend(
     yes: bool,
     seconds: float,
 ) -> dict[str, Any]:
-    default_zone = config.time.default_zone
+    default_zone, hour = config.time.default_zone, config.time.hour
     async with _desk(config, person_id) as (store, publisher, person):
         now = services.now()
-        contract = _contract(person, running_contracts(spans(person, default_zone), now), engagement)
+        contract = _contract(person, running_contracts(spans(person, default_zone, access_ends=hour), now), engagement)
         where = zone(person.history.at(now).get(TIME_ZONE), default_zone)
-        wanted = end_of(until, where)
+        wanted = end_of(until, where, hour)
         if not yes and wanted <= now:
             raise UserError(f"{until} is over in {where.key}: with --yes access ends at once")
         if not yes and contract.end is not None and wanted < contract.end:
@@ -159,7 +159,7 @@ async def _extend(
         )
         (event_id,) = await _state(publisher, operator, [change], "extend_contract", reason, now)
         outcome = await _outcome(store, event_id, seconds)
-        after = _span(await store.people([person_id]), person_id, contract.id, default_zone)
+        after = _span(await store.people([person_id]), person_id, contract.id, config)
     return {
         "person_id": person_id,
         "engagement": contract.id,
@@ -187,8 +187,9 @@ def _contract(person: Person, running: Sequence[Span], engagement: str | None) -
     return running[0]
 
 
-def _span(people: Any, person_id: str, engagement: str, default_zone: str) -> Span:
-    return next(one for one in spans(people[person_id][0], default_zone) if one.id == engagement)
+def _span(people: Any, person_id: str, engagement: str, config: Config) -> Span:
+    engaged = spans(people[person_id][0], config.time.default_zone, access_ends=config.time.hour)
+    return next(one for one in engaged if one.id == engagement)
 
 
 # --- end --------------------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ async def _end(
 ) -> dict[str, Any]:
     async with _desk(config, person_id) as (store, publisher, person):
         now = services.now()
-        engaged = still_to_end(spans(person, config.time.default_zone), now)
+        engaged = still_to_end(spans(person, config.time.default_zone, access_ends=config.time.hour), now)
         if not engaged:
             raise UserError(f"no engagement of {person_id} runs or is to come; what is open still: `jml due --overdue`")
         changes = [

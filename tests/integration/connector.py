@@ -99,7 +99,7 @@ class Office:
                 self.app,
                 known.revision + 1 if known else 1,
                 state,
-                resource(person_id, **more) if state == "active" or known is None else known.resource,
+                resource(person_id, **more) if state in ("active", "staged") or known is None else known.resource,
                 tuple(sorted(groups)),
                 NOW,
                 "hr#1",

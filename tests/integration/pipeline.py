@@ -167,6 +167,7 @@ def configuration(bootstrap: str, database_url: str, audit_dir: Path, **settings
             "kafka": {"bootstrap": bootstrap, "partitions": 3},
             "store": {"url": database_url},
             "audit": {"dir": audit_dir, "key_file": key},
+            "notices": {"contract_end_days": [], "entitlement_end_days": []},
             "apps": {
                 APP: {
                     "base_url": "http://127.0.0.1:9/scim/v2",

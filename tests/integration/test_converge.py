@@ -144,6 +144,46 @@ async def test_a_leaver_whose_account_was_deleted_there_is_out(
     assert is_applied(await office.progress(person), 2)
 
 
+async def test_an_account_is_staged_before_the_first_day_and_opened_on_it(
+    elsewhere: Connector, office: Office, base_url: str
+) -> None:
+    held, person, team = Held(base_url), f"ada-{id(office)}", f"team {id(office)}"
+    await elsewhere.converge(person, state="staged")
+    user = await held.user(person)
+    assert user is not None
+    assert (user["active"], user["title"]) == (False, "Engineer")
+    await elsewhere.converge(person, state="staged", title="Senior Engineer")
+    user = await held.user(person)
+    assert user is not None
+    assert (user["active"], user["title"]) == (False, "Senior Engineer")
+    await elsewhere.converge(person, groups=[team], title="Senior Engineer")
+    assert await held.active(person) is True
+    assert await held.members(team) == {person}
+    await elsewhere.converge(person, state="staged", title="Senior Engineer")
+    assert await held.active(person) is False, "the first day was put off"
+    assert await held.members(team) == set()
+    (applied,) = await elsewhere.recorded("command_applied", person_id=person, revision=4)
+    assert applied["details"]["verified_at"]
+    await held.take_out(person)
+    await elsewhere.converge(person, state="staged", title="Lead")
+    assert await held.active(person) is False, "it has to be there on the first day"
+    assert is_applied(await office.progress(person), 5)
+
+
+async def test_an_open_account_that_is_found_before_the_first_day_is_closed(
+    elsewhere: Connector, office: Office, base_url: str
+) -> None:
+    held, person = Held(base_url), f"ada-{id(office)}"
+    schemas = ["urn:ietf:params:scim:schemas:core:2.0:User"]
+    theirs = await held.put_in(schemas=schemas, userName=f"{person}@example.com", displayName="A. King", active=True)
+    await elsewhere.converge(person, state="staged")
+    user = await held.user(person)
+    assert user is not None
+    assert (user["id"], user["active"], user["title"]) == (theirs, False, "Engineer")
+    (applied,) = await elsewhere.recorded("command_applied", person_id=person, revision=1)
+    assert applied["details"]["verified_at"], "closed as a leaver's is, by a read that shows it"
+
+
 # --- the least that is needed ----------------------------------------------------------------------------------------
 
 
@@ -209,6 +249,29 @@ async def test_a_create_that_took_effect_and_timed_out_is_found_and_not_repeated
     assert await application.active("ada") is True
     assert await application.members("staff") == {"ada"}
     assert is_applied(await office.progress("ada"), 1)
+
+
+async def test_a_staged_account_whose_create_timed_out_is_found_and_stays_closed(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    application.faults("POST", application.silence_after)
+    await connector.converge("ada", state="staged")
+    assert application.made().count("POST /Users") == 1
+    assert await application.active("ada") is False
+    assert is_applied(await office.progress("ada"), 1)
+
+
+async def test_an_application_that_opens_what_is_to_be_staged_is_told_to_close_it(
+    connector: Connector, application: Application
+) -> None:
+    async def open_it(request: Request) -> Response | None:
+        if request.method == "POST" and b'"active":false' in request.body:
+            return application.plain.handle(request._replace(body=request.body.replace(b"false", b"true")))
+        return None
+
+    application.behave = open_it
+    await connector.converge("ada", state="staged")
+    assert await application.active("ada") is False
 
 
 async def test_a_create_that_timed_out_without_effect_is_looked_for_and_tried_again(

@@ -23,7 +23,8 @@ from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.rows import ACCOUNT, INBOX, TIMER
 from orchestrator.testing.store import MemoryStore
 from schemas.envelope import Envelope, Message
-from schemas.topics import AUDIT_ENTRIES, HR_EVENTS, LIFECYCLE_TIMERS
+from schemas.notices import Notice
+from schemas.topics import AUDIT_ENTRIES, HR_EVENTS, LIFECYCLE_NOTICES, LIFECYCLE_TIMERS
 from tests.unit.flows.fakes import FakeRecord
 
 FIRST = date(2026, 2, 20)
@@ -120,6 +121,7 @@ class Office:
     zone: str
     store: MemoryStore = field(default_factory=MemoryStore)
     entries: list[dict[str, Any]] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(datetime.combine(FIRST, time(), UTC) - timedelta(days=1))
@@ -139,6 +141,7 @@ class Office:
     async def submit(self, segment: int | None, messages: Sequence[Message]) -> None:
         """`OutboxPublisher.submit`."""
         self._waiting += [one for one in messages if one.topic == LIFECYCLE_TIMERS]
+        self.notices += [Notice.model_validate_json(one.value) for one in messages if one.topic == LIFECYCLE_NOTICES]
         self.entries += [orjson.loads(one.value) for one in messages if one.topic == AUDIT_ENTRIES]
 
     async def arrives(self, *messages: Message) -> None:
