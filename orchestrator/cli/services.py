@@ -9,7 +9,7 @@ from datetime import datetime
 from getpass import getuser
 from os import environ, getuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.config import Config
 from orchestrator.errors import UserError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.lag import PartitionLag
     from orchestrator.adapters.sql.engine import Database
     from orchestrator.adapters.topic_admin import Created, TopicState
+    from orchestrator.evidence.entries import Keyring
 
 
 def now() -> datetime:
@@ -124,6 +125,31 @@ def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]
             f"there is no audit log in {folder}; the auditor writes it, see [audit] dir in the configuration"
         )
     return lambda start: read_entries(folder, start)
+
+
+class AuditSource(NamedTuple):
+    """An audit log to read. `size` and `root` are those of the latest signed checkpoint; None where there is none."""
+
+    read: Callable[[int], Iterator[tuple[int, bytes]]]
+    size: int | None
+    root: bytes | None
+
+
+def audit_source(folder: Path) -> AuditSource:
+    """The log in a folder, and what its latest checkpoint says. Raises UserError where there is none."""
+    from orchestrator.adapters.audit_files import read_entries
+
+    if not folder.is_dir():
+        raise UserError(f"there is no audit log in {folder}; name its folder with --log, or as [audit] dir")
+    size, root = None, None
+    return AuditSource(lambda start: read_entries(folder, start), size, root)
+
+
+def keyring(config: Config) -> "Keyring":
+    """What leads from the random subjects of the log to people, and opens what is sealed."""
+    from orchestrator.evidence.entries import NoKeys
+
+    return NoKeys()
 
 
 def real_broker(config: Config) -> str:

@@ -1,6 +1,7 @@
 """Rows as CSV and JSON, safe to open in a spreadsheet and easy to read by a program."""
 
 import csv
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
@@ -66,7 +67,7 @@ def describe(finished: Finished) -> dict[str, Any]:
         "last_entry": _moment(finished.ended),
         "entries_up_to_cutoff": finished.entries,
         "checkpoint_size": finished.size,
-        "checkpoint_root": None if finished.root is None else finished.root.hex(),
+        "checkpoint_root": None if finished.root is None else b64encode(finished.root).decode(),
         "controls": [f"{one.standard} {one.clause} {one.about}" for one in report.controls],
     }
     optional = ("from", "to", "app", "person", "limit_seconds")

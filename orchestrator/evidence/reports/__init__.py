@@ -1,5 +1,6 @@
 """The reports, by name. Each says what it asks, of what, and which controls it is evidence for."""
 
+from dataclasses import replace
 from functools import partial
 
 from orchestrator.evidence.reports import access_at, contractors, findings, interventions
@@ -69,11 +70,13 @@ REPORTS = {
             "access",
             "Access as of a date",
             "Every account that was active in an application, should have been, or could have been (unsure), as of "
-            "the cutoff: command_issued gives the desired state, command_applied and account_verified the confirmed one.",
+            "the cutoff: command_issued gives the desired state, command_applied and account_verified the confirmed "
+            "one.",
             access_at.COLUMNS,
             (ACCESS_CONTROL, ACCESS_RIGHTS, PRIVILEGED_ACCESS, LOGICAL_ACCESS, ROLES, PROCESSING_RECORDS),
             partial(access_at.AccessAt, open_only=True),
             has_period=False,
+            reads_on=True,
         ),
         Report(
             "orphans",
@@ -123,3 +126,10 @@ REPORTS = {
         ),
     )
 }
+
+ACCESS_OF = replace(
+    REPORTS["access"],
+    query="Every account of the person or the application as of the cutoff, also those that were closed.",
+    begin=access_at.AccessAt,
+)
+"""What `jml access` answers."""

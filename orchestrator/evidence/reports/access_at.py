@@ -1,7 +1,7 @@
 """Access as of an instant, one row per account."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 from orchestrator.evidence.access import Holding, Replay
 from orchestrator.evidence.entries import Keyring, Recorded, name_of
@@ -43,7 +43,7 @@ class AccessAt:
         """One for each account."""
         keys = self._question.keys
         for holding in self._sorted(keys):
-            if not self._open_only or access(holding) != "no":
+            if not self._open_only or access(holding) != "no" or _should_have_access(holding):
                 yield access_row(holding, keys)
 
     def _sorted(self, keys: Keyring) -> Iterable[Holding]:
@@ -55,6 +55,10 @@ def access(holding: Holding) -> str:
     if holding.unsure:
         return "unsure"
     return "yes" if holding.has_access else "no"
+
+
+def _should_have_access(holding: Holding) -> bool:
+    return holding.desired is not None and holding.desired.state == "active"
 
 
 def status(holding: Holding) -> str:
@@ -94,4 +98,5 @@ def _known_later(holding: Holding) -> str:
     desired, effective = holding.desired, holding.effective
     if effective is None or (desired is not None and effective.revision <= desired.revision):
         return ""
-    return f"{effective.state} since {effective.since:%Y-%m-%d %H:%M:%SZ}, recorded {effective.recorded_at:%Y-%m-%d %H:%M:%SZ}"
+    since, recorded = (f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}" for at in (effective.since, effective.recorded_at))
+    return f"{effective.state} since {since}, recorded {recorded}"

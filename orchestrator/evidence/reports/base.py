@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from orchestrator.errors import UserError
 from orchestrator.evidence.entries import Keyring, NoKeys, Recorded
 from schemas.envelope import timestamp
 
@@ -53,7 +54,7 @@ class Question:
 
 
 class Reading(Protocol):
-    """One report being made: takes every entry up to the cutoff, in order, then gives its rows."""
+    """One report being made: takes the entries in order, then gives its rows."""
 
     def take(self, one: Recorded) -> None:
         """The next entry."""
@@ -73,6 +74,8 @@ class Report:
     controls: Sequence[Control]
     begin: Callable[[Question], Reading]
     has_period: bool = True
+    reads_on: bool = False
+    """Whether it takes the entries after the cutoff too, to tell what was known later."""
 
 
 @dataclass(frozen=True)
@@ -91,42 +94,73 @@ class Finished:
     root: bytes | None
 
 
-def make(report: Report, question: Question, entries: Iterable[Recorded]) -> tuple[Reading, "Seen"]:
-    """Give every entry up to the cutoff to a report."""
-    reading, seen = report.begin(question), Seen()
+def make(
+    report: Report, question: Question, entries: Iterable[Recorded], size: int | None = None, root: bytes | None = None
+) -> Finished:
+    """Give every entry up to the cutoff to a report. `size` and `root` are the checkpoint's that covers the entries.
+
+    Raises UserError where the question is about a person, an application or a time of which the log knows nothing.
+    """
+    reading, seen = report.begin(question), _Seen()
     for one in entries:
-        seen.all += 1
-        if question.cutoff is not None and one.at > question.cutoff:
-            seen.note_late(one.at)
-            continue
-        seen.note(one.at)
-        reading.take(one)
-    return reading, seen
+        seen.note(one)
+        if question.cutoff is None or one.at <= question.cutoff:
+            seen.count(one.at)
+            reading.take(one)
+        elif report.reads_on:
+            reading.take(one)
+    seen.check(question)
+    cutoff = question.cutoff or seen.ended
+    rows = tuple(reading.rows(cutoff))
+    counted = size if size is not None else seen.entries
+    return Finished(report, question, rows, cutoff, seen.began, seen.ended, seen.counted, counted, root)
 
 
 @dataclass(slots=True)
-class Seen:
-    """What was read. `first` is the time of the earliest entry of all, also of those after the cutoff."""
+class _Seen:
+    """What was read; `counted` and what follows are about the entries up to the cutoff."""
 
-    all: int = 0
-    counted: int = 0
+    entries: int = 0
     first: datetime | None = None
+    counted: int = 0
     began: datetime | None = None
     ended: datetime | None = None
+    apps: set[str] = field(default_factory=set)
+    subjects: set[str] = field(default_factory=set)
 
-    def note(self, at: datetime) -> None:
+    def note(self, one: Recorded) -> None:
+        """An entry, whenever it was recorded."""
+        self.entries += 1
+        if self.first is None or one.at < self.first:
+            self.first = one.at
+        if one.app is not None:
+            self.apps.add(one.app)
+        if one.subject is not None:
+            self.subjects.add(one.subject)
+
+    def count(self, at: datetime) -> None:
         """An entry that counts."""
         self.counted += 1
-        self.note_late(at)
         if self.began is None or at < self.began:
             self.began = at
         if self.ended is None or at > self.ended:
             self.ended = at
 
-    def note_late(self, at: datetime) -> None:
-        """An entry after the cutoff."""
-        if self.first is None or at < self.first:
-            self.first = at
+    def check(self, question: Question) -> None:
+        """Raises UserError where the answer would be empty for a reason that is none of the log's."""
+        if not self.counted and self.first is not None and question.cutoff is not None:
+            raise UserError(
+                f"{timestamp(question.cutoff)} is before the audit log, which begins at {timestamp(self.first)}; what "
+                "was before it, it cannot tell"
+            )
+        if question.subject is not None and question.subject not in self.subjects:
+            raise UserError(
+                f"no entry of the audit log is about the person {question.subject!r}; name a worker id, or a subject "
+                "of the log where its keys are not at hand"
+            )
+        if question.app is not None and question.app not in self.apps:
+            known = ", ".join(sorted(self.apps)) or "none"
+            raise UserError(f"no entry of the audit log is about the application {question.app!r} (there are: {known})")
 
 
 def in_order(rows: Iterable[Row]) -> Iterator[Row]:
