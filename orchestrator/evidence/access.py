@@ -108,6 +108,8 @@ class Replay:
                 holding.desired = _carried(holding.desired, found, one)
             if found.revision > holding.applied_revision:
                 holding.waiting[found.revision] = found.groups
+            elif found.revision == holding.applied_revision and holding.actual == "active":
+                holding.groups = found.groups
         if (self._at is None or found.effective_at <= self._at) and (
             holding.effective is None or found.revision > holding.effective.revision
         ):

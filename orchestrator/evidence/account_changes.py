@@ -54,7 +54,7 @@ class AccountChanges:
             self._replay.take(one)
             return None
         known = self._replay.holdings.get((subject, app))
-        before, groups = (known.actual, known.groups) if known is not None else (None, None)
+        before = known.actual if known is not None else None
         holding = self._replay.take(one)
         outcome = _OUTCOMES.get(one.kind)
         if one.kind == "call_intended":
@@ -68,8 +68,6 @@ class AccountChanges:
         else:
             action = _action(before, after, one)
         added, removed = one.names("groups_added"), one.names("groups_removed")
-        if outcome == "success" and "groups_added" not in one.details and "groups_removed" not in one.details:
-            added, removed = _differing(groups, holding.groups)
         started = self._intents.pop((subject, app), None)
         return AccountChange(one, action, outcome, before, after, added, removed, started)
 
@@ -92,12 +90,3 @@ def _wrote(calls: Iterable[list[object]] | None) -> bool:
         for call in calls or ()
         if isinstance(call, list)
     )
-
-
-def _differing(
-    before: tuple[str, ...] | None, after: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if after is None:
-        return (), ()
-    had = set(before or ())
-    return tuple(sorted(set(after) - had)), tuple(sorted(had - set(after)))

@@ -135,9 +135,14 @@ def _modified(change: AccountChange, opened: Mapping[str, Any]) -> list[dict[str
         found += [_property(name, _text(old.get(name)), _text(new.get(name))) for name in names if name != "active"]
     else:
         found += [_property(name, SEALED, SEALED) for name in change.one.names("changed")]
-    found += [_property("groups", None, group) for group in change.groups_added]
-    found += [_property("groups", group, None) for group in change.groups_removed]
+    if change.groups_added or change.groups_removed:
+        found.append(_property("groups", _list(change.groups_removed), _list(change.groups_added)))
     return found
+
+
+def _list(names: tuple[str, ...]) -> str | None:
+    """Many values of one property are separated by commas, as in Graph's example."""
+    return ",".join(names) or None
 
 
 def _property(name: str, old: str | None, new: str | None) -> dict[str, Any]:

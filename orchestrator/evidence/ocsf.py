@@ -15,6 +15,8 @@ _OTHER, _INFORMATIONAL, _MEDIUM, _HIGH = 99, 1, 3, 4
 _STATUS = {"success": (1, "Success"), "failure": (2, "Failure"), "held": (_OTHER, "Held"), "rejected": (2, "Failure")}
 _USER = 1
 """user.type_id of a person."""
+_MANAGED_USER = 2
+"""managed_entity.type_id of a user."""
 
 
 class _Class(NamedTuple):
@@ -83,7 +85,7 @@ class OcsfEvents:
         event = self._event(one, *_ACTIVITIES[change.action], number)
         user = self._user(one, change)
         if event["class_uid"] == _ENTITY.uid:
-            event["entity"] = {"name": f"account in {one.app}", "type": "User", "type_id": 4, "user": user}
+            event["entity"] = {"name": f"account in {one.app}", "type": "User", "type_id": _MANAGED_USER, "user": user}
             if changed := one.names("changed"):
                 event["entity_result"] = {**event["entity"], "data": {"changed": list(changed)}}
         else:

@@ -108,8 +108,8 @@ REPORTS = {
         Report(
             "overrides",
             "Overrides: what operators did",
-            "Every operator_acted, and every other entry that an operator caused, in the period: released, rejected, "
-            "linked, unlinked, erased, configured.",
+            "Every operator_acted in the period, and every other decision of an operator: event stated, held, "
+            "released, rejected, linked, unlinked, paused, resumed, erased, audit configured.",
             interventions.OVERRIDE_COLUMNS,
             (ACCESS_CONTROL, PRIVILEGED_ACCESS, LOGICAL_ACCESS, PRINCIPLES, ERASURE),
             interventions.Overrides,

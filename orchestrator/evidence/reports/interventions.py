@@ -21,6 +21,8 @@ OVERRIDE_COLUMNS = (
 )
 
 _ACTS = {
+    "event_received": "state an event",
+    "command_held": "hold",
     "command_released": "release",
     "command_rejected": "reject",
     "account_linked": "link",
@@ -33,7 +35,7 @@ _ACTS = {
 
 
 class Overrides:
-    """Every entry that an operator caused, whatever its kind, and every operator's act, whoever is named for it."""
+    """Every operator's act, and what else only an operator decides. What then came of it is not listed again."""
 
     def __init__(self, question: Question) -> None:
         self._question = question
@@ -43,7 +45,7 @@ class Overrides:
         """The next entry."""
         actor = one.entry.get("actor") or ""
         question = self._question
-        if one.kind != "operator_acted" and not actor.startswith("operator:"):
+        if one.kind != "operator_acted" and not (one.kind in _ACTS and actor.startswith("operator:")):
             return
         if not question.covers(one.at) or not question.is_about(one.subject, one.app):
             return

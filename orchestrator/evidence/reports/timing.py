@@ -94,9 +94,9 @@ class Journeys:
         if kind == "call_intended" and one.revision >= journey.revision and journey.sent is None:
             journey.sent = one.at
         elif kind in _DONE and one.revision >= journey.revision:
-            journey.outcome = "done" if one.details.get("calls") else "nothing to do"
-            journey.sent = one.instant("sent_at") or journey.sent
-            journey.received = one.instant("received_at") or journey.received
+            worked = one.details.get("calls") or one.names("groups_added") or one.names("groups_removed")
+            journey.outcome = "done" if worked else "nothing to do"
+            journey.sent = journey.sent if journey.attempts else one.instant("sent_at") or journey.sent
             journey.verified = one.instant("verified_at") or one.at
             journey.ended, journey.code = one.at, ""
             self._ended.append(self._open.pop((journey.subject, journey.app)))
