@@ -25,8 +25,9 @@ dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 table { border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .5rem; border-bottom: 1px solid #ddd; }
 th { border-bottom: 2px solid #555; position: sticky; top: 0; background: #fff; }
-td { overflow-wrap: anywhere; min-width: 3.5rem; }
-td.time { min-width: 6.2rem; }
+td { overflow-wrap: break-word; }
+td.time { min-width: 5rem; }
+td.long { min-width: 11rem; overflow-wrap: anywhere; }
 td.number { text-align: right; }
 td.bad { background: #fde8e8; font-weight: 600; }
 td.open { background: #fff4d6; }
@@ -35,8 +36,11 @@ footer { margin-top: 2rem; color: #555; font-size: 12px; max-width: 60rem; }
 @page { size: A4 landscape; margin: 12mm; }
 @media print {
   body { margin: 0; padding: 0; max-width: none; font-size: 10px; }
-  table { font-size: 7.5px; }
-  th, td { padding: .15rem .25rem; min-width: 0 !important; }
+  table { font-size: 7px; }
+  th, td { padding: .12rem .22rem; }
+  th { position: static; }
+  td.time { min-width: 0; }
+  td.long { min-width: 22mm; }
   thead { display: table-header-group; }
   tr { break-inside: avoid; }
   .scroll { overflow: visible; }
@@ -86,6 +90,7 @@ _FACTS = {
     "person": "Person",
     "limit_seconds": "Limit in seconds",
     "rows": "Rows",
+    "summary": "Summary",
     "first_entry": "First entry",
     "last_entry": "Last entry",
     "entries_up_to_cutoff": "Entries up to the cutoff",
@@ -93,6 +98,7 @@ _FACTS = {
     "checkpoint_root": "Checkpoint root",
 }
 _BAD, _OPEN = ("no", "parked", "rejected"), ("open", "held", "unsure", "pending")
+_LONG = ("event_id", "groups", "known_later", "reason", "exception_reason")
 _JUDGED = ("within_limit", "outcome", "access", "status", "stopped", "ended_by")
 _NO_ROOT = "the log has no signed checkpoint, so nothing proves that it is whole."
 _ROOT = "the root of the checkpoint names every entry in it; jml audit verify checks both."
@@ -101,6 +107,7 @@ _ROOT = "the root of the checkpoint names every entry in it; jml audit verify ch
 def page(finished: Finished) -> Iterator[str]:
     """The page in pieces, so that a long one need not be in memory twice."""
     report, facts = finished.report, describe(finished)
+    facts["checkpoint_root"] = facts["checkpoint_root"] or "none"
     shown = ((title, facts[name]) for name, title in _FACTS.items() if facts.get(name) is not None)
     columns = Markup("").join(_HEADING.format(one.title) for one in report.columns)
     yield _HEAD.format(
@@ -127,6 +134,8 @@ def _kind(name: str, cell: Cell) -> Markup:
         return Markup(' class="time"')
     if isinstance(cell, int | float):
         return Markup(' class="number"')
+    if name in _LONG and cell:
+        return Markup(' class="long"')
     if name in _JUDGED and isinstance(cell, str):
         word = cell.partition(":")[0]
         if word in _OPEN:

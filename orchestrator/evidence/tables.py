@@ -2,6 +2,7 @@
 
 import csv
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
@@ -63,6 +64,7 @@ def describe(finished: Finished) -> dict[str, Any]:
         "person": question.subject,
         "limit_seconds": question.limit.total_seconds() if _has_limit(finished) else None,
         "rows": len(finished.rows),
+        "summary": _summary(finished),
         "first_entry": _moment(finished.began),
         "last_entry": _moment(finished.ended),
         "entries_up_to_cutoff": finished.entries,
@@ -70,7 +72,7 @@ def describe(finished: Finished) -> dict[str, Any]:
         "checkpoint_root": None if finished.root is None else b64encode(finished.root).decode(),
         "controls": [f"{one.standard} {one.clause} {one.about}" for one in report.controls],
     }
-    optional = ("from", "to", "app", "person", "limit_seconds")
+    optional = ("from", "to", "app", "person", "limit_seconds", "summary")
     return {name: value for name, value in described.items() if value is not None or name not in optional}
 
 
@@ -78,6 +80,18 @@ def document(finished: Finished) -> dict[str, Any]:
     """A report as one JSON object."""
     names = [one.name for one in finished.report.columns]
     return {**describe(finished), "data": [dict(zip(names, map(_plain, row), strict=True)) for row in finished.rows]}
+
+
+def _summary(finished: Finished) -> str | None:
+    """How often each value of the report's deciding column occurs."""
+    names = [one.name for one in finished.report.columns]
+    name = finished.report.decides
+    if name is None or not finished.rows:
+        return None
+    place = names.index(name)
+    counted = Counter(str(row[place]) for row in finished.rows)
+    title = finished.report.columns[place].title.lower()
+    return f"{title}: " + ", ".join(f"{value or 'none'} {count}" for value, count in sorted(counted.items()))
 
 
 def _has_limit(finished: Finished) -> bool:

@@ -55,6 +55,7 @@ REPORTS = {
             _timing("Verified inactive", "Seconds"),
             (ACCESS_RIGHTS, IDENTITY_MANAGEMENT, AUTHENTICATION_INFORMATION, REGISTRATION, ROLES, TERMINATION),
             partial(Journeys, leaving=True),
+            decides="within_limit",
         ),
         Report(
             "joiners",
@@ -65,6 +66,7 @@ REPORTS = {
             _timing("Confirmed", "Seconds to access"),
             (ACCESS_CONTROL, IDENTITY_MANAGEMENT, ACCESS_RIGHTS, REGISTRATION),
             partial(Journeys, leaving=False),
+            decides="within_limit",
         ),
         Report(
             "access",
@@ -76,6 +78,7 @@ REPORTS = {
             (ACCESS_CONTROL, ACCESS_RIGHTS, PRIVILEGED_ACCESS, LOGICAL_ACCESS, ROLES, PROCESSING_RECORDS),
             partial(access_at.AccessAt, open_only=True),
             has_period=False,
+            decides="access",
             reads_on=True,
         ),
         Report(
@@ -86,6 +89,7 @@ REPORTS = {
             findings.COLUMNS,
             (IDENTITY_MANAGEMENT, ACCESS_RIGHTS, LOGICAL_ACCESS, REGISTRATION),
             partial(findings.Findings, kinds=findings.ORPHANS),
+            decides="app",
         ),
         Report(
             "contractors",
@@ -95,6 +99,7 @@ REPORTS = {
             contractors.COLUMNS,
             (IDENTITY_MANAGEMENT, ACCESS_RIGHTS, REGISTRATION, TERMINATION),
             contractors.Contractors,
+            decides="change",
         ),
         Report(
             "drift",
@@ -104,6 +109,7 @@ REPORTS = {
             findings.COLUMNS,
             (ACCESS_RIGHTS, PRIVILEGED_ACCESS, LOGICAL_ACCESS, ROLES),
             partial(findings.Findings, kinds=findings.DRIFT),
+            decides="finding",
         ),
         Report(
             "overrides",
@@ -113,6 +119,7 @@ REPORTS = {
             interventions.OVERRIDE_COLUMNS,
             (ACCESS_CONTROL, PRIVILEGED_ACCESS, LOGICAL_ACCESS, PRINCIPLES, ERASURE),
             interventions.Overrides,
+            decides="act",
         ),
         Report(
             "parked-and-held",
@@ -123,6 +130,7 @@ REPORTS = {
             interventions.STOP_COLUMNS,
             (ACCESS_RIGHTS, REGISTRATION, ROLES, TERMINATION),
             interventions.Stops,
+            decides="ended_by",
         ),
     )
 }

@@ -74,6 +74,8 @@ class Report:
     controls: Sequence[Control]
     begin: Callable[[Question], Reading]
     has_period: bool = True
+    decides: str | None = None
+    """The column whose values are counted on top."""
     reads_on: bool = False
     """Whether it takes the entries after the cutoff too, to tell what was known later."""
 

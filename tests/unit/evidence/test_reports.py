@@ -279,6 +279,16 @@ def test_a_report_says_what_it_asked_of_what(report: Report) -> None:
     assert len(names) == len(set(names))
 
 
+def test_the_summary_counts_what_decides() -> None:
+    story = leaver(10, 10, 12)
+    story.issued(20, ANN, "crm", 3, "active")
+    story.issued(30, ANN, "crm", 4, "inactive")
+    said = document(finished(story, "leavers", limit=timedelta(minutes=2)))
+    assert said["summary"] == "within the limit: open 1, yes 1"
+    assert "summary" not in document(finished(story, "orphans"))
+    assert all(one.decides in {column.name for column in one.columns} for one in REPORTS.values())
+
+
 def test_every_control_of_the_list_is_supported_by_some_report() -> None:
     clauses = {one.clause for report in REPORTS.values() for one in report.controls}
     assert clauses == {
