@@ -69,7 +69,7 @@ def differences(rows: Rows, replay: Replay) -> dict[tuple[str, str], list[str]]:
 def differing(row: AccountRow, holding: Holding) -> list[str]:
     account, progress, desired = row.account, row.progress, holding.desired
     assert desired is not None
-    pairs = {
+    pairs: dict[str, tuple[object, object]] = {
         "revision": (account.revision, desired.revision),
         "state": (account.state, desired.state),
         "since": (account.since, desired.since),

@@ -103,10 +103,10 @@ def test_every_change_has_its_class_and_activity(life: Story) -> None:
 
 def test_a_temporary_entitlement_is_granted_and_revoked() -> None:
     story = Story()
+    sealed = seal(stated={"app": "crm", "group": "on-call"})
     for minute, word in enumerate(("granted", "revoked")):
-        type_, more = f"jml.worker.entitlement_{word}.v1", {"stated_at": at(minute)}
-        stated = {"app": "crm", "group": "on-call"}
-        story.tell(minute, "event_received", ANN, type=type_, sealed=seal(stated=stated), event_id="hr#1", **more)
+        type_ = f"jml.worker.entitlement_{word}.v1"
+        story.tell(minute, "event_received", ANN, type=type_, sealed=sealed, event_id="hr#1", stated_at=at(minute))
     assert types(story) == [300501, 300502]
     assert [event["privileges"] for event in ocsf(story)] == [["sealed"], ["sealed"]]
     assert [event["privileges"] for event in ocsf(story, values=True)] == [["on-call"], ["on-call"]]

@@ -170,8 +170,8 @@ def test_every_extension_of_a_contract_with_its_reason() -> None:
 
     def event(minute: float, number: int, type_: str = changed, reason: str = "") -> None:
         sealed = seal(stated={"reason": reason})
-        stated = {"type": type_, "stated_at": at(minute)}
-        story.tell(minute, "event_received", ANN, event_id=f"hr#{number}", sealed=sealed, **stated)
+        cause = f"hr#{number}"
+        story.tell(minute, "event_received", ANN, event_id=cause, sealed=sealed, type=type_, stated_at=at(minute))
 
     def timer(minute: float, kind: str, number: int, due: float, name: str = "contract_end") -> None:
         story.tell(minute, f"timer_{kind}", ANN, event_id=f"hr#{number}", timer=name, due=at(due))
