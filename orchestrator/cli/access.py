@@ -53,14 +53,14 @@ def access(
     """
     if person is None and application is None:
         raise UserError("name a person with --person, an application with --app, or both")
-    opened = open_log(config, log)
-    cutoff = ending("--at", at, opened.zone, services.now())
-    question = Question(cutoff=cutoff, app=application, subject=opened.subject(person), keys=opened.keys)
-    finished = make(ACCESS_OF, question, opened.entries(), opened.source.size, opened.source.root)
-    if as_json:
-        print_json(document(finished))
-    else:
-        _print(finished)
+    with open_log(config, log) as opened:
+        cutoff = ending("--at", at, opened.zone, services.now())
+        question = Question(cutoff=cutoff, app=application, subject=opened.subject(person), keys=opened.keys)
+        finished = make(ACCESS_OF, question, opened.entries(), opened.source.size, opened.source.root)
+        if as_json:
+            print_json(document(finished))
+        else:
+            _print(finished)
 
 
 def _print(finished: Finished) -> None:

@@ -89,24 +89,24 @@ def export(
 
     Example: `jml audit export --person 4711 --since 2026-01-01 --format csv --output 4711.csv`
     """
-    opened = open_log(config, log)
-    wanted = Filter(
-        person,
-        application,
-        kind,
-        starting("--since", since, opened.zone),
-        starting("--until", until, opened.zone),
-        opened.keys.subject_of(person) if person else None,
-        actor,
-        event,
-        correlation,
-    )
-    # What a call did follows from what was before it, so these two read everything.
-    narrow = format_ in (Format.JSONL, Format.CSV)
-    entries = opened.entries(wanted.needles() if narrow else ())
-    with output(target) as file:
-        counted = _WRITERS[format_](file, entries, wanted, opened.keys, with_values)
-    note(f"{counted} exported" + (f" to {target}" if target else ""))
+    with open_log(config, log) as opened:
+        wanted = Filter(
+            person,
+            application,
+            kind,
+            starting("--since", since, opened.zone),
+            starting("--until", until, opened.zone),
+            opened.keys.subject_of(person) if person else None,
+            actor,
+            event,
+            correlation,
+        )
+        # What a call did follows from what was before it, so these two read everything.
+        narrow = format_ in (Format.JSONL, Format.CSV)
+        entries = opened.entries(wanted if narrow else None)
+        with output(target) as file:
+            counted = _WRITERS[format_](file, entries, wanted, opened.keys, with_values)
+        note(f"{counted} exported" + (f" to {target}" if target else ""))
 
 
 def _write_records(
@@ -114,22 +114,19 @@ def _write_records(
 ) -> str:
     count = 0
     for one in entries:
-        if wanted.wants(one.entry):
-            opened = keys.open(one.entry) if with_values else None
-            file.write((orjson.dumps({**one.entry, "values": opened}) if opened else one.record) + b"\n")
-            count += 1
+        opened = keys.open(one.entry) if with_values else None
+        file.write((orjson.dumps({**one.entry, "values": opened}) if opened else one.record) + b"\n")
+        count += 1
     return _entries(count)
 
 
 def _write_csv(file: IO[bytes], entries: Iterator[Recorded], wanted: Filter, keys: Keyring, with_values: bool) -> str:
     columns = (*CSV_COLUMNS, "values") if with_values else CSV_COLUMNS
-    return _entries(write_csv(Utf8(file), columns, _rows(entries, wanted, keys, columns)))
+    return _entries(write_csv(Utf8(file), columns, _rows(entries, keys, columns)))
 
 
-def _rows(entries: Iterator[Recorded], wanted: Filter, keys: Keyring, columns: Sequence[str]) -> Iterator[list[object]]:
+def _rows(entries: Iterator[Recorded], keys: Keyring, columns: Sequence[str]) -> Iterator[list[object]]:
     for one in entries:
-        if not wanted.wants(one.entry):
-            continue
         cells: dict[str, object] = {**one.entry, "position": one.position}
         cells["details"] = to_json(one.details) if one.details else ""
         if "values" in columns:

@@ -45,30 +45,28 @@ def search(
 
     Example: `jml audit search --person 4711 --kind command_applied --since 2026-01-01`
     """
-    opened = open_log(config, log)
-    wanted = Filter(
-        person,
-        application,
-        kind,
-        starting("--since", since, opened.zone),
-        starting("--until", until, opened.zone),
-        opened.keys.subject_of(person) if person else None,
-        actor,
-        event,
-        correlation,
-    )
-    found = 0
-    for one in opened.entries(wanted.needles()):
-        if not wanted.wants(one.entry):
-            continue
+    with open_log(config, log) as opened:
+        wanted = Filter(
+            person,
+            application,
+            kind,
+            starting("--since", since, opened.zone),
+            starting("--until", until, opened.zone),
+            opened.keys.subject_of(person) if person else None,
+            actor,
+            event,
+            correlation,
+        )
+        found = 0
+        for one in opened.entries(wanted):
+            if as_json:
+                sys.stdout.write(("[\n" if not found else ",\n") + to_json({"position": one.position, **one.entry}))
+            else:
+                print_entry(one.position, one.entry, name_of(one.subject, opened.keys))
+            found += 1
+            if found == limit:
+                break
         if as_json:
-            sys.stdout.write(("[\n" if not found else ",\n") + to_json({"position": one.position, **one.entry}))
-        else:
-            print_entry(one.position, one.entry, name_of(one.subject, opened.keys))
-        found += 1
-        if found == limit:
-            break
-    if as_json:
-        sys.stdout.write("\n]\n" if found else "[]\n")
-    elif not found:
-        note("no entry matches")
+            sys.stdout.write("\n]\n" if found else "[]\n")
+        elif not found:
+            note("no entry matches")

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +17,8 @@ from orchestrator.cli.options import load
 from orchestrator.cli.output import print_line, to_json
 from orchestrator.domain.days import end_of, start_of, zone
 from orchestrator.errors import UserError
-from orchestrator.evidence.entries import Keyring, NoKeys, Recorded, recorded
+from orchestrator.evidence.entries import Keyring, NoKeys, Recorded, known_to, recorded
+from orchestrator.evidence.query import Filter
 from schemas.audit import AuditKind
 from schemas.envelope import instant
 
@@ -68,15 +69,18 @@ class OpenedLog:
     keys: Keyring
     zone: str
 
-    def entries(self, needles: Sequence[bytes] = ()) -> Iterator[Recorded]:
-        """The entries in order. Raises UserError for a log without any, and for a damaged entry."""
+    def entries(self, wanted: Filter | None = None) -> Iterator[Recorded]:
+        """The entries that are wanted, in order. Raises UserError for a log without any, and for a damaged entry."""
         covered = self._covered()
         first = next(covered, None)
         if first is None:
             raise UserError(
                 f"the audit log in {self.folder} has no entries; the auditor writes it there once events arrive"
             )
-        return recorded(chain((first,), covered), needles)
+        found = recorded(chain((first,), covered), wanted.needles() if wanted else ())
+        if wanted is not None:
+            found = (one for one in found if wanted.wants(one.entry))
+        return found if isinstance(self.keys, NoKeys) else known_to(self.keys, found)
 
     def _covered(self) -> Iterator[tuple[int, bytes]]:
         size = self.source.size
@@ -90,13 +94,16 @@ class OpenedLog:
         return None if person is None else self.keys.subject_of(person) or person
 
 
-def open_log(config: Path, folder: Path | None) -> OpenedLog:
+@contextmanager
+def open_log(config: Path, folder: Path | None) -> Iterator[OpenedLog]:
     """The configured log, or the one in `folder`. Raises UserError where there is none."""
     if folder is not None:
-        return OpenedLog(folder, services.audit_source(folder), NoKeys(), "UTC")
+        yield OpenedLog(folder, services.audit_source(folder), NoKeys(), "UTC")
+        return
     loaded = load(config)
     source = services.audit_source(loaded.audit.dir)
-    return OpenedLog(loaded.audit.dir, source, services.keyring(loaded), loaded.time.default_zone)
+    with services.keyring(loaded) as keys:
+        yield OpenedLog(loaded.audit.dir, source, keys, loaded.time.default_zone)
 
 
 def starting(option: str, text: str | None, zone_name: str) -> datetime | None:

@@ -77,24 +77,24 @@ def report(
     asked = _report(name)
     if not asked.has_period and (since is not None or until is not None):
         raise UserError(f"the report {name} is of one instant: use --at and neither --from nor --to")
-    opened = open_log(config, log)
-    now, longest = services.now(), length("--limit", limit)
-    question = Question(
-        cutoff=ending("--at", at, opened.zone, now),
-        since=starting("--from", since, opened.zone),
-        until=ending("--to", until, opened.zone, now),
-        app=application,
-        subject=opened.subject(person),
-        limit=longest,
-        keys=opened.keys,
-        values=with_values,
-    )
-    _check_period(question)
-    finished = make(asked, question, opened.entries(), opened.source.size, opened.source.root)
-    with output(target) as file:
-        _write(file, finished, format_)
-    rows = len(finished.rows)
-    note(f"{rows} {'row' if rows == 1 else 'rows'}" + (f" in {target}" if target else ""))
+    with open_log(config, log) as opened:
+        now, longest = services.now(), length("--limit", limit)
+        question = Question(
+            cutoff=ending("--at", at, opened.zone, now),
+            since=starting("--from", since, opened.zone),
+            until=ending("--to", until, opened.zone, now),
+            app=application,
+            subject=opened.subject(person),
+            limit=longest,
+            keys=opened.keys,
+            values=with_values,
+        )
+        _check_period(question)
+        finished = make(asked, question, opened.entries(), opened.source.size, opened.source.root)
+        with output(target) as file:
+            _write(file, finished, format_)
+        rows = len(finished.rows)
+        note(f"{rows} {'row' if rows == 1 else 'rows'}" + (f" in {target}" if target else ""))
 
 
 def _report(name: str) -> Report:

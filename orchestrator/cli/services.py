@@ -4,7 +4,7 @@ The one place in `cli` that may know `bootstrap` and the adapters, and it import
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from getpass import getuser
 from os import environ, getuid
@@ -145,11 +145,12 @@ def audit_source(folder: Path) -> AuditSource:
     return AuditSource(lambda start: read_entries(folder, start), size, root)
 
 
-def keyring(config: Config) -> "Keyring":
+@contextmanager
+def keyring(config: Config) -> Iterator["Keyring"]:
     """What leads from the random subjects of the log to people, and opens what is sealed."""
     from orchestrator.evidence.entries import NoKeys
 
-    return NoKeys()
+    yield NoKeys()
 
 
 def real_broker(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -11,6 +12,9 @@ from schemas.envelope import instant
 
 SEALED = "sealed"
 """Stands for a value that is encrypted, where its key is not at hand or was destroyed."""
+
+CHUNK = 2000
+"""Entries whose people are looked up together."""
 
 _TEXTS = ("actor", "subject", "person_id", "app", "event_id", "correlation_id", "policy")
 _NOTHING = type(None)
@@ -76,6 +80,9 @@ class Recorded(NamedTuple):
 class Keyring(Protocol):
     """What leads from the log to people. Without it, and for a subject that was erased, there is only the id."""
 
+    def know(self, subjects: Iterable[str]) -> None:
+        """Look these up at once: they are going to be asked for."""
+
     def person_of(self, subject: str) -> str | None:
         """The worker id of a subject."""
 
@@ -88,6 +95,9 @@ class Keyring(Protocol):
 
 class NoKeys:
     """The keyring of somebody who has only the log."""
+
+    def know(self, subjects: Iterable[str]) -> None:
+        """There is nothing to look up in."""
 
     def person_of(self, subject: str) -> str | None:
         """Nobody knows."""
@@ -120,6 +130,13 @@ def recorded(source: Iterable[tuple[int, bytes]], needles: Sequence[bytes] = ())
         if not sound:
             raise _damaged(position)
         yield Recorded(position, record, entry, at)
+
+
+def known_to(keys: Keyring, entries: Iterator[Recorded]) -> Iterator[Recorded]:
+    """The entries, once the keyring has looked up whom they are about: a few thousand at once."""
+    while chunk := list(islice(entries, CHUNK)):
+        keys.know({subject for one in chunk if (subject := one.subject) is not None})
+        yield from chunk
 
 
 def needle(text: str) -> bytes | None:

@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -42,13 +44,16 @@ def log(configured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
     """The keyring of the database."""
+    ring = Keys()
 
-    def opened(config: Config) -> Keyring:
-        return Keys()
+    @contextmanager
+    def opened(config: Config) -> Iterator[Keyring]:
+        yield ring
 
     monkeypatch.setattr(services, "keyring", opened)
+    return ring
 
 
 def positions(jml: Jml, *options: str) -> list[int]:
@@ -83,10 +88,10 @@ def test_search_finds_what_fits_all_that_is_asked(
     assert positions(jml, *options) == found
 
 
-@pytest.mark.usefixtures("keys")
-def test_search_by_worker_id_where_the_keys_are(jml: Jml, log: Path) -> None:
+def test_search_by_worker_id_where_the_keys_are(jml: Jml, log: Path, keys: Keys) -> None:
     assert positions(jml, "--person", "4712") == positions(jml, "--person", BOB) == [5, 6, 7, 8, 14]
     assert " 4712 wiki r1 by hr/example" in jml("audit", "search", "--kind", "command_parked").out
+    assert keys.asked == {BOB}, "they were looked up together, and nobody else was"
 
 
 def test_search_for_people(jml: Jml, log: Path) -> None:

@@ -1,6 +1,6 @@
 """Writes audit entries by hand, as the roles write them, and a keyring that opens them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -94,7 +94,12 @@ class Keys:
     """A keyring for which sealing is writing in brackets."""
 
     def __init__(self, erased: tuple[str, ...] = ()) -> None:
+        self.asked: set[str] = set()
         self._people = {subject: person for subject, person in PEOPLE.items() if subject not in erased}
+
+    def know(self, subjects: Iterable[str]) -> None:
+        """See `Keyring`."""
+        self.asked |= set(subjects)
 
     def person_of(self, subject: str) -> str | None:
         """See `Keyring`."""
