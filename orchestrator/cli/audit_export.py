@@ -1,6 +1,6 @@
 """`jml audit export`: entries in the forms that other tools take."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import IO, Annotated
 
@@ -45,6 +45,7 @@ CSV_COLUMNS = (
     "correlation_id",
     "policy",
     "details",
+    "values",
     "writer",
     "epoch",
     "sequence",
@@ -82,7 +83,8 @@ def export(
 ) -> None:
     """The entries as JSON lines, byte for byte as they were recorded, or in a form that another tool takes.
 
-    `csv` is for a spreadsheet: a cell that it would take for a formula begins with an apostrophe. `ocsf` gives one
+    `csv` is for a spreadsheet, with worker ids beside the subjects where the keys are at hand; a cell that it would
+    take for a formula begins with an apostrophe. `ocsf` gives one
     event per line, of the Open Cybersecurity Schema Framework 1.8.0, for the entries that tell of an account, a
     group or an entitlement. `entra` gives one line in the shape of Microsoft Entra's provisioning log for each of
     the same. Personal values stay sealed unless you say `--with-values`.
@@ -114,24 +116,34 @@ def _write_records(
 ) -> str:
     count = 0
     for one in entries:
-        opened = keys.open(one.entry) if with_values else None
-        file.write((orjson.dumps({**one.entry, "values": opened}) if opened else one.record) + b"\n")
+        file.write((orjson.dumps(_opened(one, keys)) if with_values else one.record) + b"\n")
         count += 1
     return _entries(count)
 
 
+def _opened(one: Recorded, keys: Keyring) -> dict[str, object]:
+    """An entry with the worker id and what was sealed in it, as far as its key is at hand."""
+    more: dict[str, object] = {}
+    if person := keys.person_of(one.subject) if one.subject else None:
+        more["person_id"] = person
+    if values := keys.open(one.entry):
+        more["values"] = values
+    return {**one.entry, **more}
+
+
 def _write_csv(file: IO[bytes], entries: Iterator[Recorded], wanted: Filter, keys: Keyring, with_values: bool) -> str:
-    columns = (*CSV_COLUMNS, "values") if with_values else CSV_COLUMNS
-    return _entries(write_csv(Utf8(file), columns, _rows(entries, keys, columns)))
+    return _entries(write_csv(Utf8(file), CSV_COLUMNS, _rows(entries, keys, with_values)))
 
 
-def _rows(entries: Iterator[Recorded], keys: Keyring, columns: Sequence[str]) -> Iterator[list[object]]:
+def _rows(entries: Iterator[Recorded], keys: Keyring, with_values: bool) -> Iterator[list[object]]:
     for one in entries:
         cells: dict[str, object] = {**one.entry, "position": one.position}
+        if person := keys.person_of(one.subject) if one.subject else None:
+            cells["person_id"] = person
         cells["details"] = to_json(one.details) if one.details else ""
-        if "values" in columns:
+        if with_values:
             cells["values"] = to_json(opened) if (opened := keys.open(one.entry)) else ""
-        yield [cells.get(name) for name in columns]
+        yield [cells.get(name) for name in CSV_COLUMNS]
 
 
 def _write_ocsf(file: IO[bytes], entries: Iterator[Recorded], wanted: Filter, keys: Keyring, with_values: bool) -> str:

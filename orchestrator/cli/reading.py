@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -50,7 +51,7 @@ Event = Annotated[str | None, typer.Option(help="Only what this event caused, as
 Correlation = Annotated[str | None, typer.Option(help="Only what has this correlation id.", metavar="ID")]
 WithValues = Annotated[
     bool,
-    typer.Option("--with-values", help="Show personal values too, where their keys are at hand. Mind who reads it."),
+    typer.Option("--with-values", "--values", help="Personal values too, where their keys are there. Mind who reads."),
 ]
 Output = Annotated[
     Path | None, typer.Option("--output", "--out", "-o", help="Write to this file and not to standard output.")
@@ -60,17 +61,22 @@ _DURATION = re.compile(r"(\d+)\s*(s|min|h|d)")
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpenedLog:
     """A log to read up to its latest checkpoint. Without one it is read to its end, and nothing proves it."""
 
     folder: Path
-    source: services.AuditSource
     keys: Keyring
     zone: str
 
+    @cached_property
+    def source(self) -> services.AuditSource:
+        """Where the entries are. Raises UserError where there is no log."""
+        return services.audit_source(self.folder)
+
     def entries(self, wanted: Filter | None = None) -> Iterator[Recorded]:
-        """The entries that are wanted, in order. Raises UserError for a log without any, and for a damaged entry."""
+        """The entries that are wanted, in order. Raises UserError for no log or an empty one, and for a damaged
+        entry."""
         covered = self._covered()
         first = next(covered, None)
         if first is None:
@@ -96,14 +102,13 @@ class OpenedLog:
 
 @contextmanager
 def open_log(config: Path, folder: Path | None) -> Iterator[OpenedLog]:
-    """The configured log, or the one in `folder`. Raises UserError where there is none."""
+    """The configured log, or the one in `folder`."""
     if folder is not None:
-        yield OpenedLog(folder, services.audit_source(folder), NoKeys(), "UTC")
+        yield OpenedLog(folder, NoKeys(), "UTC")
         return
     loaded = load(config)
-    source = services.audit_source(loaded.audit.dir)
     with services.keyring(loaded) as keys:
-        yield OpenedLog(loaded.audit.dir, source, keys, loaded.time.default_zone)
+        yield OpenedLog(loaded.audit.dir, keys, loaded.time.default_zone)
 
 
 def starting(option: str, text: str | None, zone_name: str) -> datetime | None:
@@ -159,7 +164,7 @@ def print_entry(position: int, entry: dict[str, Any], person: str | None = None)
     names = (person or entry.get("subject") or entry.get("person_id"), entry.get("app"))
     about = " ".join(str(name) for name in names if name)
     revision = f" r{entry['revision']}" if entry.get("revision") is not None else ""
-    details = f" {to_json(entry['details'])}" if entry.get("details") else ""
+    details = "".join(f" {to_json(entry[name])}" for name in ("details", "values") if entry.get(name))
     kind, actor = entry.get("kind", "?"), entry.get("actor", "?")
     print_line(f"{position:>8} {entry['at']} {kind:<20} {about}{revision} by {actor}{details}")
 

@@ -120,6 +120,23 @@ def test_entries_in_another_order_than_they_were_saved_change_nothing(life: Stor
     assert (holding(life).actual, holding(life).applied_revision) == ("inactive", 3)
 
 
+def test_a_command_that_comes_after_its_own_outcome_still_says_which_groups() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active", "staff")
+    story.applied(2, ANN, "crm", 1, "active")
+    story.entries.append(story.entries.pop(2))
+    assert (holding(story).actual, holding(story).groups) == ("active", ("staff",))
+
+
+def test_an_outcome_ends_the_count_of_attempts() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.tell(1, "command_retried", ANN, "crm", revision=1, code="unavailable", attempts=3)
+    assert holding(story).attempts == 3
+    story.applied(2, ANN, "crm", 1, "active")
+    assert (holding(story).attempts, holding(story).code) == (0, "")
+
+
 def test_an_older_outcome_of_the_same_revision_that_comes_late_is_old_news() -> None:
     story = Story()
     story.issued(0, ANN, "crm", 1, "active")
