@@ -7,7 +7,7 @@ to its end: what should have been so, statements that came late included. Where 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from orchestrator.evidence.entries import Recorded
@@ -21,7 +21,8 @@ _WRITES = ("POST", "PUT", "PATCH")
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What the account should be, since when, and why. `groups` is None where the log does not say."""
+    """What the account should be, since when, and why. `groups` is None where the log does not say; `began_by` is the
+    revision that began the state, 0 where it was not read yet."""
 
     revision: int
     state: str
@@ -33,6 +34,7 @@ class Desired:
     correlation_id: str
     policy: str
     transition: str
+    began_by: int = 0
 
 
 @dataclass(slots=True)
@@ -104,16 +106,13 @@ class Replay:
         found = self._desired(one)
         # Two resolvers may publish in another order than they saved; revisions are dense and say which is newer.
         if self._at is None or one.at <= self._at:
-            if holding.desired is None or found.revision > holding.desired.revision:
-                holding.desired = _carried(holding.desired, found, one)
+            holding.desired = _newest(holding.desired, found, one)
             if found.revision > holding.applied_revision:
                 holding.waiting[found.revision] = found.groups
             elif found.revision == holding.applied_revision and holding.actual == "active":
                 holding.groups = found.groups
-        if (self._at is None or found.effective_at <= self._at) and (
-            holding.effective is None or found.revision > holding.effective.revision
-        ):
-            holding.effective = _carried(holding.effective, found, one)
+        if self._at is None or found.effective_at <= self._at:
+            holding.effective = _newest(holding.effective, found, one)
 
     def _desired(self, one: Recorded) -> Desired:
         entry = one.entry
@@ -144,22 +143,18 @@ def desired_state(one: Recorded) -> str:
     return one.text("state") or _STATES.get(one.text("command"), "")
 
 
-def _carried(before: Desired | None, found: Desired, one: Recorded) -> Desired:
-    """A patch changes attributes and groups of an account whose state goes on: `since` is the state's."""
-    if before is None or one.details.get("command") != "patch" or before.state != found.state:
-        return found
-    return Desired(
-        found.revision,
-        found.state,
-        found.groups,
-        before.since,
-        found.effective_at,
-        found.recorded_at,
-        found.event_id,
-        found.correlation_id,
-        found.policy,
-        found.transition,
-    )
+def _newest(known: Desired | None, found: Desired, one: Recorded) -> Desired:
+    """The newer of the two, with the beginning of its state: a patch goes on with a state that an earlier revision
+    began, and that one may be read later."""
+    began = one.details.get("command") != "patch"
+    if known is None or found.revision > known.revision:
+        if began:
+            return replace(found, began_by=found.revision)
+        goes_on = known is not None and known.state == found.state
+        return replace(found, since=known.since, began_by=known.began_by) if known is not None and goes_on else found
+    if began and found.state == known.state and known.began_by < found.revision < known.revision:
+        return replace(known, since=found.since, began_by=found.revision)
+    return known
 
 
 def _happened(holding: Holding, one: Recorded) -> None:

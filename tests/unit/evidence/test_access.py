@@ -128,6 +128,23 @@ def test_a_command_that_comes_after_its_own_outcome_still_says_which_groups() ->
     assert (holding(story).actual, holding(story).groups) == ("active", ("staff",))
 
 
+@pytest.mark.parametrize("order", [(1, 2, 3), (1, 3, 2), (3, 2, 1), (2, 3, 1), (3, 1, 2), (2, 1, 3)])
+def test_since_is_the_states_in_whatever_order_its_commands_come(order: tuple[int, ...]) -> None:
+    """A patch may be read before the command that began the state which it goes on with."""
+    story = Story()
+    told = {
+        1: {"state": "inactive", "effective_at": at(1)},
+        2: {"state": "active", "effective_at": at(2), "command": "reactivate"},
+        3: {"state": "active", "effective_at": at(3), "command": "patch"},
+    }
+    for revision in order:
+        more = dict(told[revision])
+        story.issued(revision, ANN, "crm", revision, str(more.pop("state")), **more)
+    found = holding(story)
+    assert found.desired is not None
+    assert (found.desired.revision, found.desired.state, found.desired.since) == (3, "active", at(2))
+
+
 def test_an_outcome_ends_the_count_of_attempts() -> None:
     story = Story()
     story.issued(0, ANN, "crm", 1, "active")
