@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from orchestrator.evidence.access import desired_state
 from orchestrator.evidence.entries import Recorded, name_of
@@ -39,6 +40,16 @@ class Journey:
         return max(self.effective, self.received)
 
 
+class _Done(NamedTuple):
+    """The newest success of an account. It may be read before the command that it carried out."""
+
+    revision: int
+    at: datetime
+    sent: datetime | None
+    verified: datetime
+    worked: bool
+
+
 class Journeys:
     """Follows the accounts whose desired state crosses between `active` and the rest, in one direction."""
 
@@ -49,6 +60,7 @@ class Journeys:
         self._received: dict[str, tuple[str | None, datetime]] = {}
         self._open: dict[tuple[str, str], Journey] = {}
         self._ended: list[Journey] = []
+        self._done: dict[tuple[str, str], _Done] = {}
 
     def take(self, one: Recorded) -> None:
         """The next entry."""
@@ -61,7 +73,10 @@ class Journeys:
             return
         if one.kind == "command_issued":
             self._issued(subject, app, one)
-        elif journey := self._open.get((subject, app)):
+            return
+        if one.kind in _DONE:
+            self._succeeded((subject, app), one)
+        if journey := self._open.get((subject, app)):
             self._went_on(journey, one)
 
     def _issued(self, subject: str, app: str, one: Recorded) -> None:
@@ -88,18 +103,31 @@ class Journeys:
                 issued=one.at,
                 event_id=one.entry.get("event_id") or "",
             )
+            self._arrive(key)
+
+    def _succeeded(self, key: tuple[str, str], one: Recorded) -> None:
+        known = self._done.get(key)
+        if known is None or (one.revision, one.at) > (known.revision, known.at):
+            details = one.details
+            worked = bool(details.get("calls") or one.names("groups_added") or one.names("groups_removed"))
+            verified = one.instant("verified_at") or one.at
+            self._done[key] = _Done(one.revision, one.at, one.instant("sent_at"), verified, worked)
+        self._arrive(key)
+
+    def _arrive(self, key: tuple[str, str]) -> None:
+        """End the account's journey if a success of its revision, or of a newer one, is known."""
+        journey, done = self._open.get(key), self._done.get(key)
+        if journey is None or done is None or done.revision < journey.revision:
+            return
+        journey.outcome = "done" if done.worked else "nothing to do"
+        journey.sent = journey.sent if journey.attempts else done.sent or journey.sent
+        journey.verified, journey.ended, journey.code = done.verified, done.at, ""
+        self._ended.append(self._open.pop(key))
 
     def _went_on(self, journey: Journey, one: Recorded) -> None:
         kind = one.kind
         if kind == "call_intended" and one.revision >= journey.revision and journey.sent is None:
             journey.sent = one.at
-        elif kind in _DONE and one.revision >= journey.revision:
-            worked = one.details.get("calls") or one.names("groups_added") or one.names("groups_removed")
-            journey.outcome = "done" if worked else "nothing to do"
-            journey.sent = journey.sent if journey.attempts else one.instant("sent_at") or journey.sent
-            journey.verified = one.instant("verified_at") or one.at
-            journey.ended, journey.code = one.at, ""
-            self._ended.append(self._open.pop((journey.subject, journey.app)))
         elif kind in ("command_retried", "command_parked") and one.revision >= journey.revision:
             attempts = one.details.get("attempts")
             journey.attempts = attempts if isinstance(attempts, int) else journey.attempts + 1

@@ -114,6 +114,15 @@ def test_a_newer_revision_of_a_leaver_goes_on_with_the_old_clock() -> None:
     assert only(row, "seconds", "outcome", "revision") == (180.0, "done", 2)
 
 
+def test_a_leaver_whose_command_is_read_after_its_outcome_is_no_open_one() -> None:
+    """A resolver that died after its commands went out and before its entries did leaves those to the relay."""
+    story = leaver(10, 10, 12)
+    late = [story.entries.pop(5) for _ in range(3)]
+    story.entries += late
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "seconds", "verified", "sent") == ("done", 120.0, t(12), t(11.95))
+
+
 def test_the_deletion_after_retention_is_no_leaver_and_a_move_is_none() -> None:
     story = leaver(10, 10, 11)
     story.issued(500, ANN, "crm", 3, "absent")
