@@ -4,12 +4,12 @@ The one place in `cli` that may know `bootstrap` and the adapters, and it import
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from getpass import getuser
 from os import environ, getuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.config import Config
 from orchestrator.errors import UserError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.adapters.sql.engine import Database
     from orchestrator.adapters.topic_admin import Created, TopicState
     from orchestrator.domain.signed_note import SigningKey, VerifierKey
+    from orchestrator.evidence.entries import Keyring
 
 
 def now() -> datetime:
@@ -271,6 +272,33 @@ async def serve_witness(key_file: Path, logs: "Sequence[VerifierKey]", state: Pa
         raise UserError(f"{key_file} is the key of a log; make one with `jml audit key generate NAME --witness`")
     configure("info")
     await serve(Witness(state, key, logs, SystemClock()), host, port)
+
+
+class AuditSource(NamedTuple):
+    """An audit log to read. `size` and `root` are those of the latest signed checkpoint; None where there is none."""
+
+    read: Callable[[int], Iterator[tuple[int, bytes]]]
+    size: int | None
+    root: bytes | None
+
+
+def audit_source(folder: Path) -> AuditSource:
+    """The log in a folder, and what its latest checkpoint says. Raises UserError where there is none."""
+    from orchestrator.adapters.audit_log import latest_checkpoint, read_entries
+
+    if not folder.is_dir():
+        raise UserError(f"there is no audit log in {folder}; name its folder with --log, or as [audit] dir")
+    checkpoint = latest_checkpoint(folder)
+    size, root = (None, None) if checkpoint is None else (checkpoint.size, checkpoint.root)
+    return AuditSource(lambda start: read_entries(folder, start), size, root)
+
+
+@contextmanager
+def keyring(config: Config) -> "Iterator[Keyring]":
+    """What leads from the random subjects of the log to people, and opens what is sealed."""
+    from orchestrator.cli.people import DatabaseKeys
+
+    yield DatabaseKeys(config)
 
 
 def real_broker(config: Config) -> str:

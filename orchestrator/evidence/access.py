@@ -1,0 +1,209 @@
+"""Who had what, and why, as of an instant: the accounts rebuilt from the log alone.
+
+Two times count. An entry was *recorded* at an instant, which is when the system knew and acted; what it records is
+*effective* at one, which is when HR says that it holds. `Holding.desired` and everything of the application go by the
+first: what the database said at that instant. `Holding.effective` goes by the second, with everything the log knows up
+to its end: what should have been so, statements that came late included. Where they differ, somebody was told late.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from orchestrator.evidence.entries import Recorded
+
+_STATES = {"create": "active", "patch": "active", "reactivate": "active", "deactivate": "inactive", "delete": "absent"}
+_DONE = ("command_applied", "account_verified")
+_FAILED = {"command_retried": "retrying", "command_parked": "parked"}
+_STOPPED = {"command_held": "held", "command_released": "pending", "command_rejected": "rejected"}
+_WRITES = ("POST", "PUT", "PATCH")
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the account should be, since when, and why. `groups` is None where the log does not say; `began_by` is the
+    revision that began the state, 0 where it was not read yet."""
+
+    revision: int
+    state: str
+    groups: tuple[str, ...] | None
+    since: datetime
+    effective_at: datetime
+    recorded_at: datetime
+    event_id: str
+    correlation_id: str
+    policy: str
+    transition: str
+    began_by: int = 0
+
+
+@dataclass(slots=True)
+class Holding:
+    """One person's account in one application, both sides, as `domain.account` has them.
+
+    `actual` is the state that the application confirmed last, None before there was any; `unsure` says that a call is
+    under way or failed since, so that only a look at the application can tell.
+    """
+
+    subject: str
+    app: str
+    desired: Desired | None = None
+    effective: Desired | None = None
+    applied_revision: int = 0
+    actual: str | None = None
+    groups: tuple[str, ...] | None = None
+    status: str = "pending"
+    attempts: int = 0
+    code: str = ""
+    unsure: bool = False
+    applied_at: datetime | None = None
+    verified_at: datetime | None = None
+    waiting: dict[int, tuple[str, ...] | None] = field(default_factory=dict)
+    outcome: tuple[int, datetime] | None = None
+    """Revision and time of the last outcome; one that is older and comes later in the log says nothing new."""
+
+    @property
+    def has_access(self) -> bool:
+        """Whether the application lets the person in, as far as the log knows."""
+        return self.actual == "active"
+
+
+class Replay:
+    """Takes the entries of a log in order, and then holds every account as it was at `at` (None: at the log's end)."""
+
+    def __init__(self, at: datetime | None = None, wanted: Callable[[str, str], bool] | None = None) -> None:
+        self._at = at
+        self._wanted = wanted
+        self._transitions: dict[str, tuple[str | None, str]] = {}
+        self.holdings: dict[tuple[str, str], Holding] = {}
+        self.began: datetime | None = None
+        self.ended: datetime | None = None
+
+    def take(self, one: Recorded) -> Holding | None:
+        """Take the next entry. Returns the account that it is about, as it is now."""
+        at = one.at
+        if self.began is None or at < self.began:
+            self.began = at
+        if self.ended is None or at > self.ended:
+            self.ended = at
+        subject, app = one.subject, one.app
+        if subject is None:
+            return None
+        if one.kind == "person_resolved" and app is None:
+            self._transitions[subject] = (one.entry.get("event_id"), one.text("transition"))
+        if app is None or (self._wanted is not None and not self._wanted(subject, app)):
+            return None
+        holding = self.holdings.get((subject, app))
+        if holding is None:
+            holding = self.holdings[subject, app] = Holding(subject, app)
+        if one.kind == "command_issued":
+            self._issued(holding, one)
+        elif self._at is None or at <= self._at:
+            _happened(holding, one)
+        return holding
+
+    def _issued(self, holding: Holding, one: Recorded) -> None:
+        found = self._desired(one)
+        # Two resolvers may publish in another order than they saved; revisions are dense and say which is newer.
+        if self._at is None or one.at <= self._at:
+            holding.desired = _newest(holding.desired, found, one)
+            if found.revision > holding.applied_revision:
+                holding.waiting[found.revision] = found.groups
+            elif found.revision == holding.applied_revision and holding.actual == "active":
+                holding.groups = found.groups
+        if self._at is None or found.effective_at <= self._at:
+            holding.effective = _newest(holding.effective, found, one)
+
+    def _desired(self, one: Recorded) -> Desired:
+        entry = one.entry
+        state = desired_state(one)
+        effective_at = one.instant("effective_at") or one.at
+        event_id, transition = self._transitions.get(one.subject or "", (None, ""))
+        return Desired(
+            revision=one.revision,
+            state=state,
+            groups=one.names("groups") if isinstance(one.details.get("groups"), list) else None,
+            since=effective_at,
+            effective_at=effective_at,
+            recorded_at=one.at,
+            event_id=entry.get("event_id") or "",
+            correlation_id=entry.get("correlation_id") or "",
+            policy=entry.get("policy") or "",
+            transition=transition if event_id == entry.get("event_id") else "",
+        )
+
+    def present(self) -> list[Holding]:
+        """The accounts of which anything was known at the instant, by application and subject."""
+        known = (one for one in self.holdings.values() if one.desired is not None or one.actual is not None)
+        return sorted(known, key=lambda one: (one.app, one.subject))
+
+
+def desired_state(one: Recorded) -> str:
+    """The state that a `command_issued` asks for, also where the entry names the command only."""
+    return one.text("state") or _STATES.get(one.text("command"), "")
+
+
+def _newest(known: Desired | None, found: Desired, one: Recorded) -> Desired:
+    """The newer of the two, with the beginning of its state: a patch goes on with a state that an earlier revision
+    began, and that one may be read later."""
+    began = one.details.get("command") != "patch"
+    if known is None or found.revision > known.revision:
+        if began:
+            return replace(found, began_by=found.revision)
+        goes_on = known is not None and known.state == found.state
+        return replace(found, since=known.since, began_by=known.began_by) if known is not None and goes_on else found
+    if began and found.state == known.state and known.began_by < found.revision < known.revision:
+        return replace(known, since=found.since, began_by=found.revision)
+    return known
+
+
+def _happened(holding: Holding, one: Recorded) -> None:
+    kind = one.kind
+    if kind == "call_intended":
+        holding.unsure = True
+    elif kind in _DONE or kind in _FAILED:
+        order = (one.revision, one.at)
+        if holding.outcome is not None and order < holding.outcome:
+            return
+        holding.outcome = order
+        if kind in _DONE:
+            _done(holding, one)
+        else:
+            _failed(holding, one)
+    elif kind in _STOPPED:
+        holding.status = _STOPPED[kind]
+        holding.code = one.text("code")
+    elif kind == "operator_acted" and one.text("action").startswith("retry"):
+        holding.status, holding.attempts = "pending", 0
+    elif kind == "account_unlinked":
+        holding.unsure = True
+
+
+def _done(holding: Holding, one: Recorded) -> None:
+    holding.applied_revision = max(holding.applied_revision, one.revision)
+    holding.actual = one.text("state") or (holding.desired.state if holding.desired else None)
+    wanted = holding.waiting.get(one.revision, holding.groups)
+    holding.groups = wanted if holding.actual == "active" else () if wanted is not None else None
+    holding.waiting = {
+        revision: groups for revision, groups in holding.waiting.items() if revision >= holding.applied_revision
+    }
+    holding.status, holding.attempts, holding.code, holding.unsure = "applied", 0, "", False
+    holding.applied_at = one.at
+    holding.verified_at = one.instant("verified_at")
+
+
+def _failed(holding: Holding, one: Recorded) -> None:
+    holding.status, holding.code, holding.unsure = _FAILED[one.kind], one.text("code"), True
+    attempts = one.details.get("attempts")
+    holding.attempts = attempts if isinstance(attempts, int) else holding.attempts + 1
+    if holding.desired is not None and holding.desired.state == "active" and _changed_an_account(one):
+        holding.actual = "active"  # its groups failed, say: somebody can sign in with it already
+
+
+def _changed_an_account(one: Recorded) -> bool:
+    """Whether a call that gives access was answered with success."""
+    for call in one.details.get("calls") or ():
+        method, status, path = call[0], call[-1], call[1] if len(call) > 2 else "/Users"
+        if method in _WRITES and str(path).startswith("/Users") and isinstance(status, int) and status < 300:
+            return True
+    return False

@@ -1,0 +1,162 @@
+"""What did not go by itself: operators' acts, and accounts that were parked or held."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.evidence.access import desired_state
+from orchestrator.evidence.entries import Recorded, name_of
+from orchestrator.evidence.reports.base import Column, Question, Row, in_order
+
+OVERRIDE_COLUMNS = (
+    Column("recorded_at", "Recorded"),
+    Column("operator", "Operator"),
+    Column("act", "Act"),
+    Column("app", "Application"),
+    Column("person", "Person"),
+    Column("revision", "Revision"),
+    Column("code", "Code"),
+    Column("reason", "Reason"),
+    Column("event_id", "Caused by"),
+)
+
+_ACTS = {
+    "event_received": "state an event",
+    "command_held": "hold",
+    "command_released": "release",
+    "command_rejected": "reject",
+    "account_linked": "link",
+    "account_unlinked": "unlink",
+    "subject_erased": "erase",
+    "audit_configured": "configure audit",
+    "application_paused": "pause application",
+    "application_resumed": "resume application",
+}
+
+
+class Overrides:
+    """Every operator's act, and what else only an operator decides. What then came of it is not listed again."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._rows: list[Row] = []
+
+    def take(self, one: Recorded) -> None:
+        """The next entry."""
+        actor = one.entry.get("actor") or ""
+        question = self._question
+        if one.kind != "operator_acted" and not (one.kind in _ACTS and actor.startswith("operator:")):
+            return
+        if not question.covers(one.at) or not question.is_about(one.subject, one.app):
+            return
+        self._rows.append(
+            (
+                one.at,
+                actor.removeprefix("operator:"),
+                one.text("action") or _ACTS.get(one.kind, one.kind),
+                one.app or "",
+                name_of(one.subject, question.keys),
+                one.revision,
+                one.text("code") or one.text("error_code"),
+                one.text("reason"),
+                one.entry.get("event_id") or "",
+            )
+        )
+
+    def rows(self, cutoff: datetime | None) -> Iterable[Row]:
+        """One for each act."""
+        return in_order(self._rows)
+
+
+STOP_COLUMNS = (
+    Column("stopped_at", "Stopped"),
+    Column("app", "Application"),
+    Column("person", "Person"),
+    Column("stopped", "How"),
+    Column("leaver", "Leaver"),
+    Column("code", "Code"),
+    Column("revision", "Revision"),
+    Column("ended_at", "Ended"),
+    Column("ended_by", "Ended by"),
+    Column("seconds", "Seconds"),
+    Column("operator", "Operator"),
+    Column("reason", "Reason"),
+)
+
+_ENDS = {
+    "command_applied": "applied",
+    "account_verified": "applied",
+    "command_retried": "tried again",
+    "command_released": "released",
+    "command_rejected": "rejected",
+    "command_issued": "newer revision",
+}
+
+
+@dataclass(slots=True)
+class _Stop:
+    one: Recorded
+    how: str
+    leaver: bool
+    ended: Recorded | None = None
+    by: str = ""
+
+
+class Stops:
+    """Accounts that were parked or held: from when, until when, and what ended it."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._states: dict[tuple[str, str], str] = {}
+        self._open: dict[tuple[str, str], _Stop] = {}
+        self._over: list[_Stop] = []
+
+    def take(self, one: Recorded) -> None:
+        """The next entry."""
+        subject, app = one.subject, one.app
+        if subject is None or app is None or not self._question.is_about(subject, app):
+            return
+        key = subject, app
+        if one.kind == "command_issued":
+            self._states[key] = desired_state(one)
+        if one.kind in ("command_parked", "command_held"):
+            self._end(key, one, "stopped again")
+            leaver = one.details.get("leaver")
+            known = leaver if isinstance(leaver, bool) else self._states.get(key) != "active"
+            self._open[key] = _Stop(one, one.kind.removeprefix("command_"), known)
+        elif one.kind in _ENDS:
+            self._end(key, one, _ENDS[one.kind])
+        elif one.kind == "operator_acted" and one.text("action").startswith("retry"):
+            self._end(key, one, "retried by an operator")
+
+    def _end(self, key: tuple[str, str], one: Recorded, by: str) -> None:
+        if stop := self._open.pop(key, None):
+            stop.ended, stop.by = one, by
+            self._over.append(stop)
+
+    def rows(self, cutoff: datetime | None) -> Iterable[Row]:
+        """One for each time that an account was stopped."""
+        return in_order(self._rows(cutoff))
+
+    def _rows(self, cutoff: datetime | None) -> Iterator[Row]:
+        question = self._question
+        for stop in [*self._over, *self._open.values()]:
+            one, ended = stop.one, stop.ended
+            if not question.covers(one.at):
+                continue
+            until = ended.at if ended is not None else cutoff
+            actor = (ended.entry.get("actor") or "") if ended is not None else ""
+            yield (
+                one.at,
+                one.app or "",
+                name_of(one.subject, question.keys),
+                stop.how,
+                "yes" if stop.leaver else "no",
+                one.text("code"),
+                one.revision,
+                ended.at if ended is not None else None,
+                stop.by or "open",
+                None if until is None else round((until - one.at).total_seconds(), 3),
+                actor.removeprefix("operator:") if actor.startswith("operator:") else "",
+                ended.text("reason") if ended is not None else one.text("reason"),
+            )

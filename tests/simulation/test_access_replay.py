@@ -1,0 +1,122 @@
+"""Access rebuilt from the log alone is what the database said, at any instant of lives that nobody wrote for it."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from orchestrator.domain.account import AccountStatus
+from orchestrator.evidence.access import Holding, Replay
+from orchestrator.evidence.entries import recorded
+from orchestrator.simulation.world import World
+from orchestrator.testing.rows import ACCOUNT, AccountRow
+
+LOOK_SECONDS = 0.5
+IN_FLIGHT = timedelta(seconds=1)
+"""An entry has its time a moment before its transaction is committed; within it, the two may differ."""
+
+Rows = dict[tuple[str, str], AccountRow]
+
+
+@dataclass
+class WatchedWorld(World):
+    """A world in which somebody copies the table of accounts every now and then."""
+
+    calm: bool = False
+    seen: list[tuple[datetime, Rows]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.calm:
+            self.plan = replace(self.plan, rate=0.0, nemesis=False)
+
+    async def _main(self) -> None:
+        watcher = asyncio.create_task(self._watch())
+        await super()._main()
+        watcher.cancel()
+        self._look()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if hasattr(self, "plant"):
+                self._look()
+
+    def _look(self) -> None:
+        rows: Rows = dict(self.plant.store.tables.table(ACCOUNT))
+        self.seen.append((self.plant.wall.now(), rows))
+
+
+def replayed(world: World, at: datetime | None = None) -> Replay:
+    made = Replay(at)
+    for one in recorded(enumerate(world.plant.audit_log.entries)):
+        made.take(one)
+    return made
+
+
+def differences(rows: Rows, replay: Replay) -> dict[tuple[str, str], list[str]]:
+    """Which accounts differ, and in what."""
+    present = {(one.subject, one.app): one for one in replay.present()}
+    found = {key: ["only in the log"] for key in present.keys() - rows.keys()}
+    for key, row in rows.items():
+        holding = present.get(key)
+        if problems := ["only in the database"] if holding is None else differing(row, holding):
+            found[key] = problems
+    return found
+
+
+def differing(row: AccountRow, holding: Holding) -> list[str]:
+    account, progress, desired = row.account, row.progress, holding.desired
+    assert desired is not None
+    pairs: dict[str, tuple[object, object]] = {
+        "revision": (account.revision, desired.revision),
+        "state": (account.state, desired.state),
+        "since": (account.since, desired.since),
+        "event": (account.event_id, desired.event_id),
+        "correlation": (account.correlation_id, desired.correlation_id),
+        "policy": (account.policy, desired.policy),
+        "applied revision": (progress.applied_revision, holding.applied_revision),
+        "status": (progress.status.value, holding.status),
+        "attempts": (progress.attempts, holding.attempts),
+    }
+    if desired.groups is not None:
+        pairs["desired groups"] = (set(account.groups), set(desired.groups))
+    if progress.status in (AccountStatus.RETRYING, AccountStatus.PARKED):
+        pairs["code"] = (progress.error_code, holding.code)
+    if progress.status is AccountStatus.APPLIED and progress.intent is None:
+        pairs["access"] = (progress.active is True, holding.has_access)
+        pairs["sure"] = (True, not holding.unsure)
+        if holding.groups is not None:
+            pairs["groups"] = (set(progress.groups), set(holding.groups))
+    return [
+        f"{name}: {one} in the database, {other} in the log" for name, (one, other) in pairs.items() if one != other
+    ]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_at_any_instant_the_log_says_what_the_database_said(seed: int) -> None:
+    world = WatchedWorld(seed, calm=True)
+    world.run()
+    entries = list(recorded(enumerate(world.plant.audit_log.entries)))
+    exact = 0
+    changing = 0
+    for at, rows in world.seen[:: max(1, len(world.seen) // 60)]:
+        just_now = {(one.subject, one.app) for one in entries if at - IN_FLIGHT < one.at <= at}
+        found = differences(rows, replayed(world, at))
+        assert not {key: why for key, why in found.items() if key not in just_now}, at
+        exact += not found
+        changing += bool(just_now)
+    assert exact > 30
+    assert changing > 3, "some looks were taken while something happened"
+
+
+@pytest.mark.parametrize("seed", range(100, 125))
+def test_after_every_trouble_the_log_says_what_the_database_says(seed: int) -> None:
+    """Processes were killed and frozen, the store and the broker were away, entries came late and twice."""
+    world = WatchedWorld(seed)
+    world.run()
+    at, rows = world.seen[-1]
+    assert rows
+    assert differences(rows, replayed(world, at)) == {}
+    assert differences(rows, replayed(world)) == {}
