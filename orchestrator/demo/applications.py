@@ -100,6 +100,7 @@ def demo_config(state: Path, base_urls: Mapping[str, str]) -> Config:
             "kafka": {"bootstrap": "embedded"},
             "store": {"url": f"sqlite+aiosqlite:///{state / 'jml.db'}"},
             "audit": {"dir": state / "audit"},
+            "breaker": {"enabled": False},  # decades pass in seconds, and years of leavers come in one batch
             "apps": {
                 application.name: {
                     "base_url": base_urls[application.name],

@@ -273,3 +273,28 @@ async def test_a_record_without_key_is_served_like_any_other(queues: AccountQueu
     await queues([FakeRecord(JOINERS, 0, 0, None), FakeRecord(JOINERS, 0, 1, b"\xff")])
     await until(lambda: queues.pending == 0)
     assert work.ended == ["", "�"]
+
+
+async def test_the_share_is_told_when_partitions_come_and_when_they_are_given_up(work: Work) -> None:
+    shares: list[float] = []
+    queues = AccountQueues(work, urgent=[LEAVERS], width=3, on_share=shares.append)
+    queues.attach(FakeOffsets(total=8))
+    await queues.on_partitions_assigned([LEAVERS_0, JOINERS_0])
+    await queues.on_partitions_revoked([LEAVERS_0, JOINERS_0])
+    assert shares == [0.25, 0.0]
+
+
+async def test_accounts_that_only_need_patience_make_room_for_others(work: Work) -> None:
+    patient = 0
+    queues = AccountQueues(work, urgent=[LEAVERS], width=1, beside=lambda: patient)
+    queues.attach(FakeOffsets())
+    await queues.on_partitions_assigned([JOINERS_0])
+    await queues([joiner(0, "a"), joiner(1, "b"), joiner(2, "c")])
+    await rounds()
+    assert work.under_way == {"a"}
+    patient = 1
+    queues.go_on()
+    await rounds()
+    assert work.under_way == {"a", "b"}
+    work.let_go("a", "b", "c")
+    await queues.close()
