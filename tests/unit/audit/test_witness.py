@@ -249,3 +249,21 @@ def tree_size(note: bytes) -> int:
 
 def test_the_helper_makes_the_roots_that_the_log_has() -> None:
     assert signed(RECORDS).split(b"\n")[2] == base64.b64encode(tree(RECORDS).root())
+
+
+async def test_a_checkpoint_that_was_outgrown_is_proved_out_of_the_full_tiles(
+    witness: Witness, key: SigningKey, tmp_path: Path
+) -> None:
+    """The log does not wait for its witness: the partial tiles of the checkpoint may be gone when its turn comes."""
+    folder = tmp_path / "audit"
+    await write_batches(folder, [entries(99)])
+    first = (folder / "checkpoint").read_bytes()
+    await write_batches(folder, [entries(200, 100)])
+    second = (folder / "checkpoint").read_bytes()
+    await write_batches(folder, [entries(300, 300)])
+    assert not (folder / "tile/0/001.p").exists()
+    async with serving(witness) as url, httpx.AsyncClient() as client:
+        submitter = HttpWitness(folder, url, key.verifier, client)
+        await submitter.cosign(first)
+        await submitter.cosign(second)
+    assert verify(folder, [KEY.verifier], witnesses=[key.verifier]).good

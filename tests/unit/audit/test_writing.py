@@ -549,3 +549,15 @@ def test_a_damaged_bundle_is_one_line_for_whoever_reads(tmp_path: Path) -> None:
     with pytest.raises(AuditLogDamaged, match=r"tile/entries/000 is damaged: .*jml audit verify"):
         list(read_entries(tmp_path))
     assert len(list(read_entries(tmp_path, 256))) == 45
+
+
+def test_whoever_reads_by_an_older_checkpoint_finds_its_entries_in_the_full_files(tmp_path: Path) -> None:
+    """A writer that is at work fills bundles and tiles, and removes the partial ones that a reader is about to read."""
+    write_log(tmp_path, [entries(299)])
+    older = (tmp_path / CHECKPOINT).read_bytes()
+    write_log(tmp_path, [entries(300, 300)])
+    put(tmp_path, CHECKPOINT, older)
+    assert held(tmp_path) == entries(299)
+    verdict = verify(tmp_path, [KEY.verifier])
+    assert {problem.check for problem in verdict.problems} == {"newest"}, "but for what was signed since, all is there"
+    assert verdict.entries == 300
