@@ -113,7 +113,7 @@ def _print_record(found: Found) -> None:
 
 def _print_entry(found: Found) -> None:
     position, _, entry = found
-    print_entry(position, entry)
+    print_entry(position, entry, entry.get("person_id"))
 
 
 app.command()(search)

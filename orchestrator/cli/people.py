@@ -1,6 +1,6 @@
 """Whom the audit log speaks of: with the database, subjects become worker ids again and sealed values open."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -10,7 +10,6 @@ from orchestrator.cli.output import note
 from orchestrator.config import Config
 from orchestrator.domain.sealing import Subject, Unreadable, unseal
 from orchestrator.errors import StoreUnavailable, UserError
-from orchestrator.ports import SubjectStore
 
 Found = tuple[int, bytes, dict[str, Any]]
 """An entry: its position, the record as it was written, and what it says."""
@@ -65,60 +64,6 @@ class People:
     async def _of(self, person: str) -> Subject | None:
         async with services.subject_store(self._config) as store:
             return (await store.of_people([person])).get(person)
-
-
-class DatabaseKeys:
-    """`evidence.entries.Keyring` over the database, for one run of a command. Without a database it knows nobody."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._known: dict[str, Subject | None] = {}
-        self._silent = False
-
-    def know(self, subjects: Iterable[str]) -> None:
-        """Look these up at once: they are going to be asked for."""
-        missing = sorted(set(subjects) - self._known.keys())
-        found = self._ask(lambda store: store.called(missing)) if missing else {}
-        self._known.update({one: found.get(one) for one in missing})
-
-    def person_of(self, subject: str) -> str | None:
-        """The worker id of a subject; None for one that was erased."""
-        self.know((subject,))
-        found = self._known[subject]
-        return None if found is None else found.person_id
-
-    def subject_of(self, person_id: str) -> str | None:
-        """The subject that stands for a worker id."""
-        found = self._ask(lambda store: store.of_people([person_id])).get(person_id)
-        return None if found is None else found.id
-
-    def open(self, entry: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What is sealed in an entry; empty where nothing is, or where the key is not there any more."""
-        subject, sealed = entry.get("subject"), entry.get("sealed")
-        if not subject or not sealed:
-            return {}
-        self.know((subject,))
-        found = self._known[subject]
-        if found is None or found.key is None:
-            return {}
-        try:
-            return unseal(found.key, entry["id"], sealed)
-        except Unreadable:
-            return {}
-
-    def _ask(self, question: Callable[[SubjectStore], Awaitable[Mapping[str, Subject]]]) -> Mapping[str, Subject]:
-        async def ask() -> Mapping[str, Subject]:
-            async with services.subject_store(self._config) as store:
-                return await question(store)
-
-        if self._silent:
-            return {}
-        try:
-            return run_async(ask())
-        except (StoreUnavailable, UserError) as error:
-            self._silent = True
-            note(f"people are shown by their subjects: {error}")
-            return {}
 
 
 def _told(entry: dict[str, Any], subject: Subject | None, values: bool) -> dict[str, Any]:

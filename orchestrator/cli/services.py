@@ -4,7 +4,7 @@ The one place in `cli` that may know `bootstrap` and the adapters, and it import
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from getpass import getuser
 from os import environ, getuid
@@ -293,12 +293,11 @@ def audit_source(folder: Path) -> AuditSource:
     return AuditSource(lambda start: read_entries(folder, start), size, root)
 
 
-@contextmanager
-def keyring(config: Config) -> "Iterator[Keyring]":
+def keyring(config: Config) -> AbstractContextManager["Keyring"]:
     """What leads from the random subjects of the log to people, and opens what is sealed."""
-    from orchestrator.cli.people import DatabaseKeys
+    from orchestrator.cli.keyring import DatabaseKeys
 
-    yield DatabaseKeys(config)
+    return DatabaseKeys(config)
 
 
 def real_broker(config: Config) -> str:

@@ -16,7 +16,7 @@ SEALED = "sealed"
 CHUNK = 2000
 """Entries whose people are looked up together."""
 
-_TEXTS = ("actor", "subject", "person_id", "app", "event_id", "correlation_id", "policy")
+_TEXTS = ("actor", "subject", "app", "event_id", "correlation_id", "policy")
 _NOTHING = type(None)
 _TEXT, _NUMBER, _OBJECT = (str, _NOTHING), (int, _NOTHING), (dict, _NOTHING)
 
@@ -36,10 +36,8 @@ class Recorded(NamedTuple):
 
     @property
     def subject(self) -> str | None:
-        """Whom it is about: the random id of the person in the log; the worker id in entries from before there were
-        such ids."""
-        entry = self.entry
-        return entry.get("subject") or entry.get("person_id")
+        """Whom it is about: the random id of the person in the log."""
+        return self.entry.get("subject") or None
 
     @property
     def app(self) -> str | None:

@@ -49,13 +49,11 @@ class Filter:
     def needles(self) -> list[bytes]:
         """What every wanted entry holds; see `entries.recorded`."""
         kind = self.kind.value if self.kind is not None else None
-        person = self.person if self.subject is None else None
-        texts = (person, self.app, kind, self.event, self.correlation)
+        texts = (self.subject or self.person, self.app, kind, self.event, self.correlation)
         return [found for text in texts if text is not None and (found := needle(text)) is not None]
 
     def _is_about(self, entry: dict[str, Any]) -> bool:
-        about = (entry.get("subject"), entry.get("person_id"))
-        return self.person in about or (self.subject is not None and self.subject in about)
+        return entry.get("subject") in (self.person, self.subject or self.person)
 
 
 def _acts(actor: str, wanted: str) -> bool:

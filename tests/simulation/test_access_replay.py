@@ -3,14 +3,17 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 
 from orchestrator.domain.account import AccountStatus
+from orchestrator.domain.sealing import Subject, anonymous
 from orchestrator.evidence.access import Holding, Replay
 from orchestrator.evidence.entries import recorded
 from orchestrator.simulation.world import World
-from orchestrator.testing.rows import ACCOUNT, AccountRow
+from orchestrator.testing.auditing import SUBJECT
+from orchestrator.testing.store import ACCOUNT, AccountRow
 
 LOOK_SECONDS = 0.5
 IN_FLIGHT = timedelta(seconds=1)
@@ -25,6 +28,12 @@ class WatchedWorld(World):
 
     calm: bool = False
     seen: list[tuple[datetime, Rows]] = field(default_factory=list)
+
+    @property
+    def subjects(self) -> dict[str, str]:
+        """How the log calls people, by worker id."""
+        rows: dict[str, Subject] = self.plant.store.tables.table(SUBJECT)
+        return {person_id: one.id for person_id, one in rows.items()}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,9 +64,10 @@ def replayed(world: World, at: datetime | None = None) -> Replay:
     return made
 
 
-def differences(rows: Rows, replay: Replay) -> dict[tuple[str, str], list[str]]:
-    """Which accounts differ, and in what."""
+def differences(rows: Rows, replay: Replay, subjects: dict[str, str]) -> dict[tuple[str, str], list[str]]:
+    """Which accounts differ, by subject and application, and in what."""
     present = {(one.subject, one.app): one for one in replay.present()}
+    rows = {(subjects[person_id], app): row for (person_id, app), row in rows.items()}
     found = {key: ["only in the log"] for key in present.keys() - rows.keys()}
     for key, row in rows.items():
         holding = present.get(key)
@@ -68,27 +78,26 @@ def differences(rows: Rows, replay: Replay) -> dict[tuple[str, str], list[str]]:
 
 def differing(row: AccountRow, holding: Holding) -> list[str]:
     account, progress, desired = row.account, row.progress, holding.desired
+    known_as = partial(anonymous, person_id=account.person_id, stand_in=holding.subject)
     assert desired is not None
     pairs: dict[str, tuple[object, object]] = {
         "revision": (account.revision, desired.revision),
         "state": (account.state, desired.state),
         "since": (account.since, desired.since),
-        "event": (account.event_id, desired.event_id),
-        "correlation": (account.correlation_id, desired.correlation_id),
+        "event": (known_as(account.event_id), desired.event_id),
+        "correlation": (known_as(account.correlation_id), desired.correlation_id),
         "policy": (account.policy, desired.policy),
         "applied revision": (progress.applied_revision, holding.applied_revision),
         "status": (progress.status.value, holding.status),
         "attempts": (progress.attempts, holding.attempts),
     }
-    if desired.groups is not None:
-        pairs["desired groups"] = (set(account.groups), set(desired.groups))
+    pairs["desired groups"] = (set(account.groups), set(desired.groups or ()))
     if progress.status in (AccountStatus.RETRYING, AccountStatus.PARKED):
         pairs["code"] = (progress.error_code, holding.code)
     if progress.status is AccountStatus.APPLIED and progress.intent is None:
         pairs["access"] = (progress.active is True, holding.has_access)
         pairs["sure"] = (True, not holding.unsure)
-        if holding.groups is not None:
-            pairs["groups"] = (set(progress.groups), set(holding.groups))
+        pairs["groups"] = (set(progress.groups), set(holding.groups or ()))
     return [
         f"{name}: {one} in the database, {other} in the log" for name, (one, other) in pairs.items() if one != other
     ]
@@ -103,7 +112,7 @@ def test_at_any_instant_the_log_says_what_the_database_said(seed: int) -> None:
     changing = 0
     for at, rows in world.seen[:: max(1, len(world.seen) // 60)]:
         just_now = {(one.subject, one.app) for one in entries if at - IN_FLIGHT < one.at <= at}
-        found = differences(rows, replayed(world, at))
+        found = differences(rows, replayed(world, at), world.subjects)
         assert not {key: why for key, why in found.items() if key not in just_now}, at
         exact += not found
         changing += bool(just_now)
@@ -118,5 +127,5 @@ def test_after_every_trouble_the_log_says_what_the_database_says(seed: int) -> N
     world.run()
     at, rows = world.seen[-1]
     assert rows
-    assert differences(rows, replayed(world, at)) == {}
-    assert differences(rows, replayed(world)) == {}
+    assert differences(rows, replayed(world, at), world.subjects) == {}
+    assert differences(rows, replayed(world), world.subjects) == {}

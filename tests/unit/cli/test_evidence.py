@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +17,7 @@ from orchestrator.config import Config
 from orchestrator.evidence.entries import Keyring
 from orchestrator.evidence.reports import REPORTS
 from schemas.envelope import timestamp
+from tests.forge import forge
 from tests.unit.cli.console import Jml
 from tests.unit.evidence.story import ANN, BOB, START, Keys, Story, at, seal
 
@@ -37,8 +39,7 @@ def story() -> Story:
 def log(configured: Path, migrated: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The configured log, at a time when nothing of it lies in the future."""
     folder = configured.parent / "state" / "audit"
-    folder.mkdir()
-    (folder / "entries.jsonl").write_bytes(b"".join(one + b"\n" for one in story().entries))
+    forge(folder, story().entries)
     monkeypatch.setattr(services, "now", lambda: START + timedelta(days=30))
     return folder
 
@@ -105,8 +106,7 @@ def test_search_for_people(jml: Jml, log: Path) -> None:
 
 def test_an_escape_in_a_record_hides_nothing(jml: Jml, log: Path) -> None:
     """JSON has several ways to write a text once there are backslashes; passing over bytes must not be fooled."""
-    entries = log / "entries.jsonl"
-    entries.write_bytes(entries.read_bytes().replace(b'"subject":"s-bob"', b'"subject":"\\u0073-bob"'))
+    forge(log, [one.replace(b'"subject":"s-bob"', b'"subject":"\\u0073-bob"') for one in story().entries])
     assert positions(jml, "--person", BOB) == [5, 6, 7, 8, 14]
 
 
@@ -265,7 +265,8 @@ class TestMistakes:
         jml(*command).refused("no audit log in state/audit", "--log")
 
     def test_an_empty_log(self, jml: Jml, log: Path, command: tuple[str, ...]) -> None:
-        (log / "entries.jsonl").write_bytes(b"")
+        shutil.rmtree(log)
+        log.mkdir()
         jml(*command).refused("has no entries", "auditor")
 
     def test_a_folder_that_is_no_log(self, jml: Jml, log: Path, command: tuple[str, ...]) -> None:
@@ -277,8 +278,7 @@ class TestMistakes:
         + [b'{"at":"2026-03-02T08:00:00Z","kind":"x",%s}' % more for more in (b'"subject":{}', b'"details":[]')],
     )
     def test_a_damaged_entry(self, jml: Jml, log: Path, command: tuple[str, ...], damage: bytes) -> None:
-        with (log / "entries.jsonl").open("ab") as file:
-            file.write(damage + b"\n")
+        forge(log, [*story().entries, damage])
         answer = jml(
             *command, *(("--out", "made") if command != ("audit", "search") and command[0] != "access" else ())
         )
@@ -319,7 +319,6 @@ def test_a_mistake_is_told_in_one_line(jml: Jml, log: Path, command: tuple[str, 
 
 
 def test_an_instant_that_is_none_names_its_entry(jml: Jml, log: Path) -> None:
-    entries = log / "entries.jsonl"
-    when = timestamp(at(9)).encode()
-    entries.write_bytes(entries.read_bytes().replace(b'"effective_at":"%s"' % when, b'"effective_at":"soon"'))
+    when = b'"effective_at":"%s"' % timestamp(at(9)).encode()
+    forge(log, [one.replace(when, b'"effective_at":"soon"') for one in story().entries])
     jml("access", "--app", "crm").refused("entry 11 of the audit log is damaged")

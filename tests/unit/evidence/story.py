@@ -43,7 +43,7 @@ class Story:
         details = {name: timestamp(one) if isinstance(one, datetime) else one for name, one in more.items()}
         if details:
             body["details"] = details
-        AuditEntry.model_validate({name: one for name, one in body.items() if name != "person_id"})
+        AuditEntry.model_validate(body)
         self.entries.append(orjson.dumps(body))
         return number - 1
 

@@ -185,12 +185,3 @@ def test_memory_grows_with_accounts_and_not_with_entries() -> None:
     made = replay(story)
     assert len(made.holdings) == 1
     assert len(holding(story).waiting) <= 1
-
-
-def test_a_log_from_before_there_were_subjects_is_read_by_worker_ids() -> None:
-    story = Story()
-    story.tell(0, "command_issued", app="crm", person_id="4711", revision=1, command="create", effective_at=at(0))
-    story.tell(1, "command_applied", app="crm", person_id="4711", revision=1, state="active", calls=[["POST", 201]])
-    found = replay(story).holdings["4711", "crm"]
-    assert found.desired is not None
-    assert (found.desired.state, found.desired.groups, found.actual, found.groups) == ("active", None, "active", None)
