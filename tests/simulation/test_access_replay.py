@@ -13,7 +13,7 @@ from orchestrator.evidence.access import Holding, Replay
 from orchestrator.evidence.entries import recorded
 from orchestrator.simulation.world import World
 from orchestrator.testing.auditing import SUBJECT
-from orchestrator.testing.store import ACCOUNT, AccountRow
+from orchestrator.testing.rows import ACCOUNT, AccountRow
 
 LOOK_SECONDS = 0.5
 IN_FLIGHT = timedelta(seconds=1)
