@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,16 +18,20 @@ from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka.consuming import Consumers, Records
 from orchestrator.adapters.kafka.embedded import BoundedPublisher, EmbeddedBroker, Unread, weight_of
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
-from orchestrator.adapters.scim_http import HttpScimTransport
+from orchestrator.adapters.network import tls_context
+from orchestrator.adapters.scim_auth import credentials
+from orchestrator.adapters.scim_http import USER_AGENT, Headers, HttpScimTransport
 from orchestrator.adapters.sql.converging import SqlConvergeStore
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.migrate import check_migrated, migrate
 from orchestrator.adapters.sql.outbox import SqlOutbox
 from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore, SqlTimerStore
-from orchestrator.config import Config
+from orchestrator.config import AppConfig, Config
+from orchestrator.dialects import dialects
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import UserError
+from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.lane import Lanes
@@ -106,13 +111,7 @@ class Runtime:
     def lanes(self, app: str) -> Lanes:
         """The lanes of one connected application."""
         settings = self.config.apps[app]
-        transport = HttpScimTransport(
-            app,
-            str(settings.base_url),
-            token=settings.auth.token(app),
-            concurrency=settings.concurrency,
-            timeout=settings.timeout_seconds,
-        )
+        transport, application = connect(app, settings, self.wall)
         self.transports.append(transport)
         return Lanes(
             app,
@@ -124,7 +123,27 @@ class Runtime:
             backoff=Backoff(settings.retry.base_seconds, settings.retry.max_seconds),
             attempts=settings.retry.attempts,
             members_per_patch=settings.max_members_per_patch,
+            application=application,
+            discover=settings.discover,
         )
+
+
+def connect(app: str, settings: AppConfig, clock: Clock) -> tuple[HttpScimTransport, Application]:
+    """The way to one application, and how to speak to it. Raises ConfigError for a secret that is not there."""
+    dialect = dialects()[settings.dialect]
+    application = Application(dialect, settings.capabilities.over(), creates_groups=settings.create_groups)
+    codec, auth = application.codec, settings.auth
+    transport = HttpScimTransport(
+        app,
+        str(settings.base_url),
+        concurrency=settings.concurrency,
+        timeout=settings.timeout_seconds,
+        headers=Headers(dialect.accept or codec.ACCEPT, codec.CONTENT_TYPE, dialect.user_agent or USER_AGENT),
+        allow_private=settings.allow_private,
+        tls=partial(tls_context, auth.ca_file, auth.cert_file, auth.key_file),
+    )
+    transport.credentials = credentials(app, auth, clock, transport.post_form)
+    return transport, application
 
 
 @asynccontextmanager

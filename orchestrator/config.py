@@ -4,7 +4,6 @@ Secrets are never in the file, only the name of an environment variable or of a 
 variables override the file: `JML_STORE__URL` is `[store] url`. All problems are reported at once, each with its place.
 """
 
-import os
 import re
 import tomllib
 from datetime import timedelta
@@ -14,7 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from orchestrator.auth_config import AuthConfig
+from orchestrator.dialects import STANDARD, dialects
 from orchestrator.domain.days import is_zone
+from orchestrator.domain.discovery import Capabilities
 from orchestrator.domain.policy import ApplicationPolicy, ExpressionError, Policy, compile_policy
 from orchestrator.errors import ConfigError
 
@@ -80,27 +82,6 @@ class OpsConfig(_Table):
     port: int = Field(default=8080, ge=0, le=65535)
 
 
-class BearerAuth(_Table):
-    """A bearer token, by reference."""
-
-    token_env: str | None = None
-    token_file: Path | None = None
-
-    def token(self, app: str) -> str | None:
-        """The token, read at start. Raises ConfigError where the reference leads nowhere."""
-        if self.token_file is not None:
-            try:
-                return self.token_file.read_text().strip()
-            except OSError as error:
-                raise ConfigError([f"apps.{app}.auth.token_file: {self.token_file}: {error.strerror}"]) from None
-        if self.token_env is not None:
-            token = os.environ.get(self.token_env)
-            if not token:
-                raise ConfigError([f"apps.{app}.auth.token_env: the environment variable {self.token_env} is not set"])
-            return token
-        return None
-
-
 class RetryConfig(_Table):
     """How long to wait between attempts, and when to give up (None: never)."""
 
@@ -109,11 +90,31 @@ class RetryConfig(_Table):
     attempts: int | None = Field(default=None, ge=1)
 
 
+class CapabilitiesConfig(_Table):
+    """What the operator knows better of an application than its dialect and the application itself do."""
+
+    patch: bool | None = None
+    put: bool | None = None
+    filter: bool | None = None
+    etag: bool | None = None
+    cursor: bool | None = None
+    max_results: int | None = Field(default=None, ge=1, le=10_000)
+
+    def over(self) -> Capabilities:
+        """The same as a domain value."""
+        return Capabilities(**self.model_dump())
+
+
 class AppConfig(_Table):
     """One connected application. `scope`, `groups` and the values of `attributes` are CEL over `person`."""
 
     base_url: AnyHttpUrl
-    auth: BearerAuth = BearerAuth()
+    dialect: str = STANDARD
+    capabilities: CapabilitiesConfig = CapabilitiesConfig()
+    discover: bool = True
+    create_groups: bool = True
+    allow_private: bool = False
+    auth: AuthConfig = AuthConfig()
     concurrency: int = Field(default=16, ge=1, le=256)
     timeout_seconds: float = Field(default=15, gt=0)
     scope: str = "true"
@@ -123,6 +124,13 @@ class AppConfig(_Table):
     delete_after_days: int | None = Field(default=None, ge=0, le=36500)
     retry: RetryConfig = RetryConfig()
     max_members_per_patch: int = Field(default=500, ge=1)
+
+    @field_validator("dialect")
+    @classmethod
+    def _known_dialect(cls, name: str) -> str:
+        if name not in dialects():
+            raise ValueError(f"there is no dialect {name!r}; the dialects are {', '.join(dialects())}")
+        return name
 
     @field_validator("attributes")
     @classmethod
@@ -267,6 +275,7 @@ default_zone = "UTC"
 
 [apps.directory]
 base_url = "http://localhost:9001/scim/v2"
+allow_private = true # loopback and private networks are refused otherwise
 auth = { token_env = "DIRECTORY_TOKEN" }
 scope = "true"
 groups = '["all-staff"] + (person.department == "" ? [] : ["dept " + person.department])'

@@ -155,6 +155,16 @@ class Caller:
             finally:
                 self.slots.give_back()
 
+    async def look(self, request: ScimRequest) -> ScimResponse:
+        """Send a question that may well be refused, and return whatever came back: no answer to it says anything of the
+        application's health. Waits as every call does."""
+        await self.gate.passed()
+        await self.slots.take(urgent=True)
+        try:
+            return await self.transport.send(request)
+        finally:
+            self.slots.give_back()
+
     async def _send(self, request: ScimRequest, correlation_id: str) -> ScimResponse:
         response = await self.transport.send(request, correlation_id=correlation_id)
         if _is_page(response):

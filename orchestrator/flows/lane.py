@@ -5,12 +5,15 @@ from datetime import timedelta
 
 import structlog
 
+from orchestrator.dialects import STANDARD, dialects
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.account_queues import DRAIN_SECONDS, AccountQueues
+from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.converge import Converge
+from orchestrator.flows.discovery import Discovery
 from orchestrator.flows.group_commit import Loader, Saver
 from orchestrator.flows.membership import Membership
 from orchestrator.flows.outbox import OutboxPublisher
@@ -40,6 +43,8 @@ class Lanes:
         backoff: Backoff,
         attempts: int | None = None,
         members_per_patch: int = 500,
+        application: Application | None = None,
+        discover: bool = False,
     ) -> None:
         self.app = app
         self.topics = (lane_topic(app, "deprovision"), lane_topic(app, "provision"))
@@ -48,7 +53,9 @@ class Lanes:
         self._saver = Saver(store, app, outbox, AuditWriter(f"connector.{app}", clock.now()), clock)
         self._loader = Loader(store, app)
         self._caller = Caller(transport, clock, concurrency, self._on_health)
-        self._membership = Membership(app, self._caller, store, clock, chunk=members_per_patch)
+        self.application = application or Application(dialects()[STANDARD])
+        self._discovery = Discovery(app, self._caller, self.application) if discover else None
+        self._membership = Membership(app, self._caller, store, clock, self.application, chunk=members_per_patch)
         converge = Converge(
             app,
             self._caller,
@@ -58,6 +65,8 @@ class Lanes:
             clock,
             backoff=backoff,
             attempts=attempts,
+            application=self.application,
+            ready=self._discovery.ready if self._discovery else None,
         )
         self.queues = AccountQueues(
             converge,
@@ -93,6 +102,8 @@ class Lanes:
         """Finish what is under way, then stop; before the broker is stopped."""
         await self.queues.close()
         await self._membership.close()
+        if self._discovery is not None:
+            await self._discovery.close()
         await self._saver.drain()
         await self._loader.close()
         await self._caller.close()

@@ -155,7 +155,9 @@ class Connector:
         self.clock = clock
         self.audit: list[dict[str, Any]] = []
         self._offsets: dict[str, int] = {}
-        self._transport = HttpScimTransport("app", base_url, token=TOKEN, concurrency=concurrency, timeout=timeout)
+        self._transport = HttpScimTransport(
+            "app", base_url, token=TOKEN, concurrency=concurrency, timeout=timeout, allow_private=True
+        )
         outbox_store = SqlOutbox(office.database)
         self._outbox = OutboxPublisher(self, outbox_store)
         self.lanes = Lanes(

@@ -96,10 +96,18 @@ account = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error_code", sa.String(40)),
     sa.Column("error", FreeText),
+    sa.Column("refers_to", PersonId),
     # Both sides: when the relay should have a look. Null when nothing is open.
     sa.Column("attention_at", Instant),
 )
 sa.Index("ix_account_attention_at", account.c.attention_at, postgresql_where=account.c.attention_at.is_not(None))
+sa.Index(
+    "ix_account_refers_to",
+    account.c.app,
+    account.c.refers_to,
+    postgresql_where=account.c.refers_to.is_not(None),
+    sqlite_where=account.c.refers_to.is_not(None),
+)
 sa.Index("ix_account_parked", account.c.app, postgresql_where=account.c.status == "parked")
 
 inbox = sa.Table(

@@ -248,6 +248,13 @@ class FakeConvergeTransaction:
         self.updates, self.messages = list(updates), list(outbox)
         return len(self._store.segments) + 1 if outbox else None
 
+    async def remote_ids(self, app: str, person_ids: Sequence[str]) -> dict[str, str | None]:
+        """See the port."""
+        return {one: self._store.rows[one][1].remote_id for one in person_ids if one in self._store.rows}
+
+    async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
+        """See the port."""
+
 
 def replace_version(progress: Progress) -> Progress:
     """The row as it stands after a save: the fence has moved."""
