@@ -39,6 +39,7 @@ COMMANDS = (
     Entry("parked", "parked", WATCH, "Accounts that wait for a decision of yours."),
     Entry("quarantine", "quarantine", WATCH, "Records that nobody could read."),
     Entry("health", "health", WATCH, "Ask a running role whether it is well."),
+    Entry("apps", "apps", WATCH, "Try an application before its first account."),
     Entry("audit", "audit", PROVE, "Read and export the audit log."),
     Entry("chaos", "chaos", PROVE, "Kill roles, let applications misbehave, and judge what comes of it."),
     Entry("config", "config", SET_UP, "Write, check and show the configuration."),

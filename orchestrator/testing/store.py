@@ -11,6 +11,7 @@ from orchestrator.adapters.sql.resolving import SAFETY_NET
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.person import Person
 from orchestrator.ports import ApplicationHealth, ParkedAccount, ProgressUpdate, Quarantined, ResolveChanges, Timer
+from orchestrator.testing.references import References
 from orchestrator.testing.tables import Tables, Transaction, Weather
 from schemas.envelope import Message
 
@@ -234,7 +235,7 @@ class MemoryConvergeStore:
         return (await self._tables.read(HEALTH)).get(app)
 
 
-class MemoryConvergeTransaction:
+class MemoryConvergeTransaction(References):
     """`ports.ConvergeTransaction`."""
 
     def __init__(self, transaction: Transaction, tables: Tables) -> None:
@@ -261,24 +262,6 @@ class MemoryConvergeTransaction:
         for update in sorted(updates, key=lambda one: one.person_id):
             await self._transaction.upsert(ACCOUNT, (update.person_id, app), partial(_on, update))
         return await _save_segment(self._transaction, self._tables, outbox, now)
-
-    async def remote_ids(self, app: str, person_ids: Sequence[str]) -> dict[str, str | None]:
-        """The ids in the application of these accounts, which `lock` has locked."""
-        await self._transaction.statement()
-        rows = {one: self._transaction.get(ACCOUNT, (one, app)) for one in person_ids}
-        return {one: row.progress.remote_id for one, row in rows.items() if row is not None}
-
-    async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
-        """Have those accounts looked at that are done and refer to one of `referred`, whose id is new."""
-        await self._transaction.statement()
-        wanted = frozenset(referred)
-        keys = [
-            key
-            for key, row in self._transaction.scan(ACCOUNT)
-            if key[1] == app and row.progress.refers_to in wanted and row.progress.status is AccountStatus.APPLIED
-        ]
-        for key in await self._transaction.lock_free(ACCOUNT, sorted(keys), len(keys)):
-            await self._transaction.upsert(ACCOUNT, key, lambda row: row and replace(row, attention_at=now))
 
 
 def _on(update: ProgressUpdate, row: AccountRow | None) -> AccountRow | None:
