@@ -18,7 +18,7 @@ from orchestrator.flows.group_commit import Loader, Saver
 from orchestrator.flows.membership import Membership
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.metrics import PAUSED, PENDING
-from orchestrator.ports import ApplicationHealth, Clock, ConvergeStore, ScimTransport
+from orchestrator.ports import ApplicationHealth, Clock, ConvergeStore, ScimRequest, ScimResponse, ScimTransport
 from schemas.audit import AuditKind
 from schemas.topics import lane_topic
 
@@ -86,6 +86,15 @@ class Lanes:
             self._caller.gate.hold_until(health.not_before)
         if health.state == "paused":
             self._caller.go_on_pausing(health.reason)
+
+    async def application_is_known(self) -> None:
+        """Return when the application has been asked what it is, where it is to be asked."""
+        if self._discovery is not None:
+            await self._discovery.ready()
+
+    async def ask(self, request: ScimRequest) -> ScimResponse:
+        """Send one question by this lane's rules, behind everything that takes access away."""
+        return await self._caller.call(request, urgent=False)
 
     @property
     def health(self) -> ApplicationHealth:
