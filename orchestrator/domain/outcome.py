@@ -29,7 +29,7 @@ def classify(
         return ApplicationDown(
             f"the application refuses our credentials ({status}): check auth and its permissions", status
         )
-    if status in (408, 425) or status >= 500:
+    if status in (408, 425) or (status >= 500 and status != 501):  # 501 stays so: it is nothing to wait for
         return Unavailable(f"the application is unavailable ({status})", retry_after(headers, now))
     if status < 400:
         return ApplicationDown(

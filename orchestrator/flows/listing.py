@@ -120,10 +120,11 @@ def users(
     *,
     attributes: tuple[str, ...] = (),
     excluded: tuple[str, ...] = (),
+    page_size: int | None = None,
 ) -> Listing:
     """All users, with `attributes` only, or without `excluded`, where the application knows these parameters
     (RFC 7644, section 3.9)."""
-    return Listing(send, application, query=_narrowed(attributes, excluded))
+    return Listing(send, application, query=_narrowed(attributes, excluded), page_size=page_size)
 
 
 def groups(send: Send, application: Application, *, members: bool = False) -> Listing:

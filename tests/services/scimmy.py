@@ -32,10 +32,10 @@ def _installed() -> Path:
 
 
 @contextmanager
-def scimmy(token_env: str, token: str, *, trap: bool = False) -> Iterator[str]:
-    """The server in a process of its own; yields its base URL. With `trap` it shows rows 1 to 20 whatever is asked."""
+def scimmy(token_env: str, token: str) -> Iterator[str]:
+    """The server in a process of its own; yields its base URL."""
     folder = _installed()
-    environ = {**os.environ, token_env: token, "JML_SCIMMY_TRAP": "1" if trap else "0"}
+    environ = {**os.environ, token_env: token}
     with subprocess.Popen(
         ["node", "server.mjs"], cwd=folder, stdout=subprocess.PIPE, env=environ, text=True
     ) as process:

@@ -50,11 +50,14 @@ class Vendor(Plain):
         self.directory.users = _Users(habits)
         self._enforce = enforce
         self._tokens: dict[Rate, tuple[float, float]] = {}
+        self._cursors: dict[str, list[str]] = {}
+        self._plain = Plain()
+        self._plain.directory = self.directory
 
     def handle(self, request: Request) -> Response:
         """Answer one request as the vendor's application does."""
         if any(name == ADMINISTRATOR for name, _ in request.headers):
-            return super().handle(request)
+            return self._plain.handle(request)
         try:
             self._admit(request)
             return self._answered(request, self._route(request))
@@ -182,10 +185,12 @@ class Vendor(Plain):
         rows = [_plain_row(row) for row in table.rows.values()]
         answer: Row = {"totalResults": len(rows), "Resources": rows}
         if self.habits.paging == "cursor":
-            begin, most = int(query.get("cursor") or 0), min(int(query["count"]), self.habits.max_count)
-            answer["Resources"] = rows[begin : begin + most]
-            if begin + most < len(rows):
-                answer["nextCursor"] = str(begin + most)
+            most = min(int(query["count"]), self.habits.max_count)
+            ids = self._cursors.get(query.get("cursor", ""), list(table.rows))
+            answer["Resources"] = [_plain_row(table.rows[id_]) for id_ in ids[:most] if id_ in table.rows]
+            if len(ids) > most:
+                answer["nextCursor"] = f"c{len(self._cursors)}"
+                self._cursors[answer["nextCursor"]] = ids[most:]
         return Response(200, orjson.dumps(answer))
 
     def _described(self, request: Request, endpoint: str) -> Response:

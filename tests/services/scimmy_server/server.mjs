@@ -52,11 +52,10 @@ for (const [type, rows, unique] of [
 SCIMMY.Resources.User.extend(SCIMMY.Schemas.EnterpriseUser, false);
 
 const app = express();
-// Express hands query values over as text, and SCIMMY pages by numbers: with text it shows rows 1 to 20 for ever.
-const numbers = process.env.JML_SCIMMY_TRAP !== "1";
+// Express hands query values over as text, and SCIMMY pages by numbers.
 app.set("query parser", (text) => {
   const query = Object.fromEntries(new URLSearchParams(text));
-  for (const name of ["startIndex", "count"]) if (numbers && name in query) query[name] = Number(query[name]);
+  for (const name of ["startIndex", "count"]) if (name in query) query[name] = Number(query[name]);
   return query;
 });
 app.use(
