@@ -298,9 +298,10 @@ def _merged(row: Row, partial: Row) -> Row:
     gone = partial.get("meta", {}).get("attributes", [])
     for path in gone:
         path = path.replace(_ENTERPRISE_1, ENTERPRISE)
-        place, steps = merged, [ENTERPRISE, *path.removeprefix(f"{ENTERPRISE}.").split(".")]
-        if not path.startswith(ENTERPRISE):
-            steps = path.split(".")
+        inner = path.removeprefix(ENTERPRISE)
+        place, steps = merged, path.split(".")
+        if inner != path:
+            steps = [ENTERPRISE, *filter(None, inner.split("."))]
         for step in steps[:-1]:
             place = place.get(step, {})
         place.pop(steps[-1], None)
