@@ -479,8 +479,7 @@ def _parked(row: AccountRow) -> ParkedAccount:
 
 
 def _current(person: Person, name: str) -> str | None:
-    attributes = person.history.at(person.decision.at) if person.decision else {}
-    return attributes.get(name)
+    return person.history.at(person.decision.at).get(name) if person.decision else None
 
 
 def _text(text: str) -> str:
