@@ -49,6 +49,8 @@ class Page:
     total: int | None = None
     cursor: str | None = None
     skipped: int = 0
+    ends_legibly: bool = False
+    """Whether the last row that came is the last of `rows`."""
 
     @property
     def received(self) -> int:
@@ -82,9 +84,11 @@ def read_page(body: Mapping[str, Any] | None, tolerance: Tolerance) -> Page | No
         listed = []  # RFC 7644, section 3.4.2: Resources may be left out when there are none
     if not isinstance(listed, list) or (total is None and not tolerance.no_total):
         return None
-    rows = [read for read in (read_resource(row, tolerance) for row in listed) if read is not None]
+    read = [read_resource(row, tolerance) for row in listed]
+    rows = [row for row in read if row is not None]
     cursor = body.get("nextCursor")
-    return Page(rows, total, cursor if isinstance(cursor, str) and cursor else None, len(listed) - len(rows))
+    named = cursor if isinstance(cursor, str) and cursor else None
+    return Page(rows, total, named, len(listed) - len(rows), bool(read) and read[-1] is not None)
 
 
 def scim_type(body: Mapping[str, Any] | None) -> str | None:

@@ -67,10 +67,11 @@ class Listing:
             new = [row for row in page.rows if row["id"] not in found]
             found.update(row["id"] for row in new)
             first_total = page.total if first_total is None else first_total
-            if last and (not page.rows or page.rows[0]["id"] != last) and page.received:
-                self.complete = False  # the list has moved
-            if page.total != first_total:
-                self.complete = False  # it has grown or shrunk
+            if last:
+                shifted = not page.rows or page.rows[0]["id"] != last
+                self.complete = self.complete and not shifted
+            elif page.total != first_total:
+                self.complete = False  # it has grown or shrunk, and nothing says where
             for row in new:
                 yield row
             self.skipped += page.skipped
@@ -78,10 +79,12 @@ class Listing:
                 if page.total is not None and len(found) + self.skipped < page.total:
                     self.complete = False  # the application shows the same page whatever is asked
                 return
-            if page.total is not None and start - 1 + page.received >= page.total:
+            # Some count the page and call it the total: a full first page is not believed, nor less than was seen.
+            suspicious = start == 1 and page.received == self._size
+            if page.total is not None and not suspicious and len(found) <= page.total <= start - 1 + page.received:
                 return
             # One row of overlap shows whether the list has moved; a row that nobody can read shows nothing.
-            overlap = 1 if self._application.overlaps and page.received > 1 and page.rows else 0
+            overlap = 1 if self._application.overlaps and page.received > 1 and page.ends_legibly else 0
             last = page.rows[-1]["id"] if overlap else ""
             start += page.received - overlap
 
