@@ -130,8 +130,8 @@ class Runtime:
 
 def connect(app: str, settings: AppConfig, clock: Clock) -> tuple[HttpScimTransport, Application]:
     """The way to one application, and how to speak to it. Raises ConfigError for a secret that is not there."""
-    dialect = dialects()[settings.dialect]
-    application = Application(dialect, settings.capabilities.over(), creates_groups=settings.create_groups)
+    dialect = settings.behaves.over(dialects()[settings.dialect])
+    application = Application(dialect, settings.capabilities.known(), creates_groups=settings.create_groups)
     codec, auth = application.codec, settings.auth
     transport = HttpScimTransport(
         app,

@@ -14,9 +14,9 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from orchestrator.auth_config import AuthConfig
+from orchestrator.dialect_config import BehavesConfig, CapabilitiesConfig
 from orchestrator.dialects import STANDARD, dialects
 from orchestrator.domain.days import is_zone
-from orchestrator.domain.discovery import Capabilities
 from orchestrator.domain.policy import ApplicationPolicy, ExpressionError, Policy, compile_policy
 from orchestrator.errors import ConfigError
 
@@ -90,27 +90,13 @@ class RetryConfig(_Table):
     attempts: int | None = Field(default=None, ge=1)
 
 
-class CapabilitiesConfig(_Table):
-    """What the operator knows better of an application than its dialect and the application itself do."""
-
-    patch: bool | None = None
-    put: bool | None = None
-    filter: bool | None = None
-    etag: bool | None = None
-    cursor: bool | None = None
-    max_results: int | None = Field(default=None, ge=1, le=10_000)
-
-    def over(self) -> Capabilities:
-        """The same as a domain value."""
-        return Capabilities(**self.model_dump())
-
-
 class AppConfig(_Table):
     """One connected application. `scope`, `groups` and the values of `attributes` are CEL over `person`."""
 
     base_url: AnyHttpUrl
     dialect: str = STANDARD
     capabilities: CapabilitiesConfig = CapabilitiesConfig()
+    behaves: BehavesConfig = BehavesConfig()
     discover: bool = True
     create_groups: bool = True
     allow_private: bool = False

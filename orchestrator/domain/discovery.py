@@ -86,7 +86,9 @@ def read_endpoints(body: Mapping[str, Any] | None) -> tuple[str, str]:
     found = {"User": USERS, "Group": GROUPS}
     for row in _rows(body):
         name, endpoint = row.get("name") or row.get("id"), row.get("endpoint")
-        if name in found and isinstance(endpoint, str) and endpoint.strip("/") and "://" not in endpoint:
+        if not isinstance(name, str) or name not in found or not isinstance(endpoint, str):
+            continue
+        if endpoint.strip("/") and "://" not in endpoint:
             found[name] = "/" + endpoint.strip("/").rpartition("/")[2]
     return found["User"], found["Group"]
 

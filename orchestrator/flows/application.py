@@ -138,7 +138,11 @@ class Application:
 
     def search(self, rule: str, value: str) -> ScimRequest:
         """A GET of the users whose attribute has a value."""
-        return ScimRequest("GET", self.found.users, query={"filter": f"{rule} eq {quoted(value)}"})
+        return ScimRequest("GET", self.found.users, query=self.where(rule, value))
+
+    def where(self, rule: str, value: str) -> dict[str, str]:
+        """The filter of a search (RFC 7644, section 3.4.2.2)."""
+        return {"filter": f"{rule} eq {quoted(value)}"}
 
     def user_path(self, remote_id: str) -> str:
         """Where a user lives."""

@@ -15,6 +15,7 @@ from orchestrator.demo.servers.habits import VENDORS, Habits
 from orchestrator.demo.servers.plain import Behave, Request, Response
 from orchestrator.demo.servers.vendor import Vendor
 from orchestrator.domain.account import AccountStatus
+from orchestrator.domain.discovery import Capabilities
 from tests.integration.application import Application
 from tests.integration.connector import ENTERPRISE, NOW, Connector, Office, is_applied
 
@@ -218,3 +219,52 @@ async def test_members_go_in_chunks_that_the_application_takes(database: Databas
         patches = [orjson.loads(call.body) for call in application.calls if call.path.startswith("/Groups/")]
         assert all(len(body["Operations"][0]["value"]) <= 20 for body in patches)
         assert len(patches) < 50, "they are merged across people"
+
+
+# --- correlation ------------------------------------------------------------------------------------------------------
+
+
+async def test_where_several_share_an_external_id_the_name_decides(database: Database) -> None:
+    async with connected(database, VENDORS["servicenow"], dialect="servicenow") as (application, connector):
+        mine = await application.put_in(userName="ada@example.com", externalId="ada")
+        await application.put_in(userName="ada.old@example.com", externalId="ada")
+        await connector.converge("ada", title="Manager")
+        assert application.plain.directory.users.rows[mine]["title"] == "Manager"
+        assert len(application.plain.directory.users.rows) == 2
+
+
+async def test_several_of_whom_none_has_the_name_are_left_to_a_person(database: Database) -> None:
+    async with connected(database, VENDORS["servicenow"], dialect="servicenow") as (application, connector):
+        for number in range(2):
+            await application.put_in(userName=f"ada{number}@example.com", externalId="ada")
+        await connector.office.wants("ada")
+        await connector.office.leaves_open("ada")
+        await connector.take(*await connector.office.wants("ada", title="Manager"))
+        await connector.converged()
+        assert (await connector.office.progress("ada")).error_code == "ambiguous_correlation"
+        assert len(application.plain.directory.users.rows) == 2
+
+
+async def test_a_search_that_is_answered_with_everybody_still_finds_the_one(database: Database) -> None:
+    habits = Habits("deaf", "", filters=frozenset(), bad_filter="everybody")
+    async with connected(database, habits) as (application, connector):
+        for number in range(130):
+            await application.put_in(userName=f"other{number}@example.com", externalId=f"other{number}")
+        mine = await application.put_in(userName="ada@example.com", externalId="ada")
+        await connector.converge("ada", title="Manager")
+        user = await application.user("ada")
+        assert user is not None
+        assert (user["id"], user["title"]) == (mine, "Manager")
+
+
+async def test_without_filters_everybody_is_read(database: Database) -> None:
+    async with connected(database, Habits("", "")) as (application, connector):
+        connector.lanes.application._overrides = Capabilities(filter=False)
+        group = application.plain.directory.groups.save({"displayName": "staff", "members": {}}, "")
+        for number in range(130):
+            await application.put_in(userName=f"other{number}@example.com", externalId=f"other{number}")
+        mine = await application.put_in(userName="ada@example.com", externalId="ada")
+        await connector.converge("ada", groups=["staff"], title="Manager")
+        assert application.plain.directory.users.rows[mine]["title"] == "Manager"
+        assert set(group["members"]) | set(application.plain.directory.groups.rows[group["id"]]["members"]) == {mine}
+        assert not [call for call in application.calls if "filter" in call.query]

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.bootstrap import connect
 from orchestrator.config import AppConfig
 from orchestrator.demo.servers.habits import VENDORS
 from orchestrator.dialects import STANDARD, dialects
 from orchestrator.dialects.base import Dialect
 from orchestrator.domain.outcome import classify
 from orchestrator.domain.policy import ENTERPRISE
+from orchestrator.domain.scim_read import STRICT
 from orchestrator.errors import Rejected
 from orchestrator.flows.application import Application
 from orchestrator.ports import ScimResponse
@@ -110,3 +113,30 @@ def test_a_name_for_gitlab_is_in_one_piece() -> None:
     shaped = Application(dialects()["gitlab"]).shaped(ADA)
     assert shaped["name"] == {"formatted": "Ada King"}
     assert "displayName" not in shaped
+
+
+def test_an_operator_knows_better_than_a_dialect() -> None:
+    settings = AppConfig.model_validate(
+        {
+            "base_url": "https://a.example",
+            "attributes": {"userName": "person.user_name"},
+            "dialect": "okta",
+            "capabilities": {"patch": False, "max_results": 20},
+            "behaves": {"deactivate": "delete", "deleted": "inactive", "lookup": ["externalId"], "tolerance": "strict"},
+        }
+    )
+    _, application = connect("crm", settings, SystemClock())
+    assert application.capabilities.patch is False
+    assert application.page_size == 20
+    dialect = application.dialect
+    assert (dialect.deactivate, dialect.deleted, dialect.lookup) == ("delete", "inactive", ("externalId",))
+    assert dialect.tolerance is STRICT
+    assert dialect.patchable == frozenset({"active"}), "what nobody spoke of stays"
+
+
+@pytest.mark.parametrize("given", [{"deactivate": "hope"}, {"page_size": 0}, {"vendor": "x"}])
+def test_behaviour_that_nobody_knows_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="behaves"):
+        AppConfig.model_validate(
+            {"base_url": "https://a.example", "attributes": {"userName": "person.user_name"}, "behaves": given}
+        )
