@@ -26,7 +26,7 @@ from orchestrator.dialects import dialects
 from orchestrator.flows import calling
 from orchestrator.flows.listing import users
 from orchestrator.ports import ScimRequest
-from tests.integration.application import TOKEN, TOKEN_ENV, Application, Held, server_process
+from tests.integration.application import TOKEN, TOKEN_ENV, Application, Held, Wire, server_process
 from tests.integration.connector import ENTERPRISE, NOW, Connector, Office, is_applied
 from tests.services.scimmy import node_is_there, scimmy
 
@@ -46,6 +46,7 @@ class Target:
     connector: Connector
     habits: Habits = field(default_factory=lambda: Habits("", ""))
     application: Application | None = None
+    wire: Wire = field(default_factory=lambda: Wire("http://nowhere"))
     group: str = field(default_factory=lambda: f"staff {uuid4().hex[:8]}")
 
     @property
@@ -121,7 +122,7 @@ async def database(tmp_path: Path, migrated: Path) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def opened(
-    name: str, database: Database, request: pytest.FixtureRequest, *, concurrency: int = 4
+    name: str, database: Database, request: pytest.FixtureRequest, *, concurrency: int = 4, cut: bool = False
 ) -> AsyncIterator[Target]:
     """A target by its name, its connector running."""
     async with AsyncExitStack() as stack:
@@ -133,9 +134,12 @@ async def opened(
             application = await stack.enter_async_context(Application().served())
         base_url = application.base_url if application else request.getfixturevalue(f"{name}_url")
         held: Held = application or Held(base_url)
+        wire = Wire(base_url)
+        if cut:
+            await stack.enter_async_context(wire.served())
         connector = Connector(
             Office(database),
-            base_url,
+            wire.base_url or base_url,
             SimulatedClock(NOW),
             concurrency=concurrency,
             timeout=5.0,
@@ -143,7 +147,7 @@ async def opened(
             discover=True,
         )
         await stack.enter_async_context(connector.running())
-        target = Target(name, held, connector, habits or OTHERS.get(name, Habits("", "")), application)
+        target = Target(name, held, connector, habits or OTHERS.get(name, Habits("", "")), application, wire=wire)
         if target.habits.groups == "fixed" and application is not None:
             application.plain.directory.groups.save({"displayName": target.group, "members": {}}, "")
         yield target
@@ -255,6 +259,24 @@ async def test_a_leaver_whose_account_is_gone_is_out(target: Target) -> None:
     await target.connector.converge(person, state="inactive")
     assert await target.is_out(person)
     assert is_applied(await target.connector.office.progress(person), 2)
+
+
+@pytest.mark.parametrize("name", [*REAL, "slack-1.1", "okta", "gitlab", "pagerduty", "databricks"])
+async def test_an_answer_that_is_lost_is_settled_by_a_look(
+    name: str, database: Database, request: pytest.FixtureRequest
+) -> None:
+    """The connection is cut when the application has done what it was asked."""
+    async with opened(name, database, request, cut=True) as target:
+        connector, person = target.connector, f"cut-{name}"
+        target.wire.cut("POST", after=0)
+        await connector.converge(person, **target.wanted)
+        assert await target.held.active(person) is True
+        assert is_applied(await connector.office.progress(person), 1)
+        target.wire.cut("PATCH", after=0)
+        await connector.converge(person, state="inactive")
+        assert await target.is_out(person)
+        revision = connector.office.accounts[person].revision
+        assert (await connector.office.progress(person)).applied_revision == revision
 
 
 @pytest.mark.parametrize(

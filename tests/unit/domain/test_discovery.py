@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.discovery import (
@@ -64,6 +64,7 @@ def test_a_configuration_is_read() -> None:
     assert read_capabilities(None) == Capabilities()
 
 
+@settings(deadline=None)
 @given(body=st.dictionaries(st.sampled_from(["patch", "bulk", "filter", "Resources", "pagination"]), anything))
 def test_nothing_an_application_says_can_hurt(body: dict[str, Any]) -> None:
     found = read_capabilities(body)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.demo.servers.patching import ENTERPRISE
@@ -62,6 +62,7 @@ def test_members_come_and_go_by_themselves() -> None:
     }
 
 
+@settings(deadline=None)
 @given(held=resources, wanted=resources)
 def test_a_server_of_1_1_holds_afterwards_what_is_wanted(held: dict[str, Any], wanted: dict[str, Any]) -> None:
     body = scim1.change(held, wanted, active=None)
@@ -69,6 +70,7 @@ def test_a_server_of_1_1_holds_afterwards_what_is_wanted(held: dict[str, Any], w
     assert _sorted(after) == _sorted(wanted)
 
 
+@settings(deadline=None)
 @given(resource=resources)
 def test_what_is_written_is_read_back(resource: dict[str, Any]) -> None:
     written = scim1.replace(resource)

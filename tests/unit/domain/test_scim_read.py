@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.scim_read import LENIENT, STRICT, read_page, read_resource, scim_type
@@ -18,6 +18,7 @@ json = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(rows=st.lists(json, max_size=5))
 def test_no_row_fails_a_page(rows: list[Any]) -> None:
     good = {"id": "17", "schemas": ["x"], "userName": "ada"}
