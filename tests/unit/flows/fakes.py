@@ -158,6 +158,8 @@ class FakeConvergeStore:
         self.defect: Exception | None = None
         self.transactions = 0
         self.loads: list[list[str]] = []
+        self.locked: list[list[str]] = []
+        self.looked_again: list[list[str]] = []
 
     def add(self, account: Account, progress: Progress | None = None) -> None:
         """A row, as the resolver wrote it."""
@@ -238,6 +240,7 @@ class FakeConvergeTransaction:
 
     async def lock(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """See the port."""
+        self._store.locked.append(sorted(person_ids))
         rows = {person_id: self._store.rows[person_id] for person_id in person_ids if person_id in self._store.rows}
         return {person_id: (progress.version, account.revision) for person_id, (account, progress) in rows.items()}
 
@@ -254,6 +257,7 @@ class FakeConvergeTransaction:
 
     async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
         """See the port."""
+        self._store.looked_again.append(list(referred))
 
 
 def replace_version(progress: Progress) -> Progress:
