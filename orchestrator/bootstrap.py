@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -23,7 +24,9 @@ from orchestrator.adapters.kafka.consuming import Consumers, Records
 from orchestrator.adapters.kafka.embedded import BoundedPublisher, EmbeddedBroker, Unread, weight_of
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
 from orchestrator.adapters.letters import load_letters
-from orchestrator.adapters.scim_http import HttpScimTransport
+from orchestrator.adapters.network import tls_context
+from orchestrator.adapters.scim_auth import credentials
+from orchestrator.adapters.scim_http import USER_AGENT, Headers, HttpScimTransport
 from orchestrator.adapters.smtp import SmtpReceiver
 from orchestrator.adapters.sql.converging import SqlConvergeStore
 from orchestrator.adapters.sql.engine import Database
@@ -34,10 +37,12 @@ from orchestrator.adapters.sql.overdue import SqlOverdueStore
 from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore, SqlTimerStore
 from orchestrator.adapters.webhook import WebhookReceiver
-from orchestrator.config import Config
+from orchestrator.config import AppConfig, Config
+from orchestrator.dialects import dialects
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.signed_note import parse_verifier
 from orchestrator.errors import UserError
+from orchestrator.flows.application import Application
 from orchestrator.flows.audit import AuditorEntries
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.breaking import Breaker
@@ -188,13 +193,7 @@ class Runtime:
     def lanes(self, app: str) -> Lanes:
         """The lanes of one connected application."""
         settings = self.config.apps[app]
-        transport = HttpScimTransport(
-            app,
-            str(settings.base_url),
-            token=settings.auth.token(app),
-            concurrency=settings.concurrency,
-            timeout=settings.timeout_seconds,
-        )
+        transport, application = connect(app, settings, self.wall)
         self.transports.append(transport)
         return Lanes(
             app,
@@ -207,10 +206,30 @@ class Runtime:
             attempts=settings.retry.attempts,
             parked_leaver=Backoff(settings.retry.parked_leaver_seconds, settings.retry.parked_leaver_seconds),
             members_per_patch=settings.max_members_per_patch,
-            limits=settings.budget.limits(),
+            limits=settings.limits(),
             leaver_share=settings.budget.leaver_share,
             longest_wait=timedelta(seconds=settings.budget.longest_wait_seconds),
+            application=application,
+            discover=settings.discover,
         )
+
+
+def connect(app: str, settings: AppConfig, clock: Clock) -> tuple[HttpScimTransport, Application]:
+    """The way to one application, and how to speak to it. Raises ConfigError for a secret that is not there."""
+    dialect = settings.behaves.over(dialects()[settings.dialect])
+    application = Application(dialect, settings.capabilities.known(), creates_groups=settings.create_groups)
+    codec, auth = application.codec, settings.auth
+    transport = HttpScimTransport(
+        app,
+        str(settings.base_url),
+        concurrency=settings.concurrency,
+        timeout=settings.timeout_seconds,
+        headers=Headers(dialect.accept or codec.ACCEPT, codec.CONTENT_TYPE, dialect.user_agent or USER_AGENT),
+        allow_private=settings.allow_private,
+        tls=partial(tls_context, auth.ca_file, auth.cert_file, auth.key_file),
+    )
+    transport.credentials = credentials(app, auth, clock, transport.post_form)
+    return transport, application
 
 
 @asynccontextmanager

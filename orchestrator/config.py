@@ -4,7 +4,6 @@ Secrets are never in the file, only the name of an environment variable or of a 
 variables override the file: `JML_STORE__URL` is `[store] url`. All problems are reported at once, each with its place.
 """
 
-import os
 import re
 import tomllib
 from datetime import time, timedelta
@@ -21,9 +20,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from orchestrator.auth_config import AuthConfig
 from orchestrator.budget_config import BreakerConfig, BreakerLimits, BudgetConfig
 from orchestrator.config_tables import RetryConfig, Table
+from orchestrator.dialect_config import BehavesConfig, CapabilitiesConfig
+from orchestrator.dialects import STANDARD, dialects
 from orchestrator.domain.breaker import BreakerPolicy
+from orchestrator.domain.budget import Limit
 from orchestrator.domain.days import is_zone
 from orchestrator.domain.ownership import FACTS, Owners
 from orchestrator.domain.policy import (
@@ -144,27 +147,6 @@ class OpsConfig(Table):
     port: int = Field(default=8080, ge=0, le=65535)
 
 
-class BearerAuth(Table):
-    """A bearer token, by reference."""
-
-    token_env: str | None = None
-    token_file: Path | None = None
-
-    def token(self, app: str) -> str | None:
-        """The token, read at start. Raises ConfigError where the reference leads nowhere."""
-        if self.token_file is not None:
-            try:
-                return self.token_file.read_text().strip()
-            except OSError as error:
-                raise ConfigError([f"apps.{app}.auth.token_file: {self.token_file}: {error.strerror}"]) from None
-        if self.token_env is not None:
-            token = os.environ.get(self.token_env)
-            if not token:
-                raise ConfigError([f"apps.{app}.auth.token_env: the environment variable {self.token_env} is not set"])
-            return token
-        return None
-
-
 class BeforeStartConfig(Table):
     """Accounts are made so many days before the first day: `inactive` until it begins, or `active` at once."""
 
@@ -176,7 +158,13 @@ class AppConfig(Table):
     """One connected application. `scope`, `groups` and the values of `attributes` are CEL over `person`."""
 
     base_url: AnyHttpUrl
-    auth: BearerAuth = BearerAuth()
+    dialect: str = STANDARD
+    capabilities: CapabilitiesConfig = CapabilitiesConfig()
+    behaves: BehavesConfig = BehavesConfig()
+    discover: bool = True
+    create_groups: bool = True
+    allow_private: bool = False
+    auth: AuthConfig = AuthConfig()
     concurrency: int = Field(default=16, ge=1, le=256)
     timeout_seconds: float = Field(default=15, gt=0)
     scope: str = "true"
@@ -195,6 +183,13 @@ class AppConfig(Table):
     breaker: BreakerLimits | None = None
     max_members_per_patch: int = Field(default=500, ge=1)
 
+    @field_validator("dialect")
+    @classmethod
+    def _known_dialect(cls, name: str) -> str:
+        if name not in dialects():
+            raise ValueError(f"there is no dialect {name!r}; the dialects are {', '.join(dialects())}")
+        return name
+
     @field_validator("attributes")
     @classmethod
     def _has_user_name(cls, attributes: dict[str, str]) -> dict[str, str]:
@@ -211,6 +206,10 @@ class AppConfig(Table):
             if any(path == banned or path.startswith(f"{banned}.") for banned in self.never_write):
                 raise ValueError(f"attributes.{path} is mapped and is under never_write: take it out of one of them")
         return self
+
+    def limits(self) -> tuple[Limit, ...]:
+        """How many calls the application takes: what its dialect knows, unless the operator knows better."""
+        return self.budget.limits(dialects()[self.dialect].limits)
 
     def policy(self, app: str) -> ApplicationPolicy:
         """The part that decides who gets what."""
@@ -395,6 +394,7 @@ retention_days_after_end = 0
 
 [apps.directory]
 base_url = "http://localhost:9001/scim/v2"
+allow_private = true # loopback and private networks are refused otherwise
 auth = { token_env = "DIRECTORY_TOKEN" }
 scope = "true"
 groups = '["all-staff"] + (person.department == "" ? [] : ["dept " + person.department])'

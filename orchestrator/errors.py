@@ -17,6 +17,7 @@
         Transient                   worth trying again
           RateLimited               429, with the instant before which not to call (application scope)
           Unavailable               5xx, no connection: nothing happened there
+          Changed                   412: somebody changed the account since we read it
           Ambiguous                 the call may have taken effect: read back before anything else
         Permanent                   will not get better by itself -> the account is parked
           Rejected                  4xx for this account
@@ -146,6 +147,12 @@ class Unavailable(Transient):
     def __init__(self, message: str, not_before: datetime | None = None) -> None:
         super().__init__(message)
         self.not_before = not_before
+
+
+class Changed(Transient):
+    """Somebody changed the resource since it was read, so nothing was done (412): read again and converge."""
+
+    code = "changed"
 
 
 class Ambiguous(Transient):

@@ -190,6 +190,10 @@ class ProgressUpdate:
     person_id: str
     progress: Progress
     attention_at: datetime | None
+    appeared: bool = False
+    """Whether the account has an id in the application that it did not have before: others may refer to it."""
+    linked: str | None = None
+    """The id by which the account was linked to the one of `progress.refers_to`; None when that had none yet."""
 
 
 class ConvergeTransaction(Protocol):
@@ -203,6 +207,14 @@ class ConvergeTransaction(Protocol):
         self, app: str, updates: Sequence[ProgressUpdate], outbox: Sequence[Message], *, now: datetime
     ) -> int | None:
         """Write the updates, raising each version by one; returns the id of the outbox segment."""
+        ...
+
+    async def remote_ids(self, app: str, person_ids: Sequence[str]) -> dict[str, str | None]:
+        """The ids in the application of these accounts, which `lock` has locked."""
+        ...
+
+    async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
+        """Have those accounts looked at that are done and refer to one of `referred`, whose id is new."""
         ...
 
 
@@ -300,6 +312,7 @@ class ScimRequest:
     path: str
     body: Mapping[str, Any] | None = None
     query: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,11 @@ One transport per application, as long-lived as its lane. Redirects are never fo
 is a mistake in the configuration, and following would carry the credentials elsewhere.
 """
 
-from collections.abc import Mapping
-from functools import lru_cache
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -13,28 +16,53 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
+from orchestrator.adapters.network import PrivateAddress, literal_is_private, session, tls_context
+from orchestrator.adapters.scim_auth import Credentials, bearer
 from orchestrator.errors import Ambiguous, ApplicationDown, ScimError, Unavailable
 from orchestrator.metrics import CALL_SECONDS, CALLS
 from orchestrator.ports import ScimRequest, ScimResponse
 
 MAX_ANSWER_BYTES = 16 << 20
-USER_AGENT = b"jml-orchestrator"
+USER_AGENT = "jml-orchestrator"
 _KEPT_HEADERS = ("retry-after", "etag", "location", "content-type")
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What an application wants to be told with every call."""
+
+    accept: str = "application/scim+json, application/json"
+    content_type: str = "application/scim+json"
+    user_agent: str = USER_AGENT
 
 
 class HttpScimTransport:
     """`ports.ScimTransport`."""
 
-    def __init__(self, app: str, base_url: str, *, token: str | None, concurrency: int, timeout: float) -> None:
+    def __init__(
+        self,
+        app: str,
+        base_url: str,
+        *,
+        concurrency: int,
+        timeout: float,
+        token: str | None = None,
+        headers: Headers = Headers(),
+        allow_private: bool = False,
+        tls: Callable[[], ssl.SSLContext] = tls_context,
+    ) -> None:
         self._app = app
         self._base_url = base_url.rstrip("/")
         self._host = httpx.URL(base_url).host
         self._headers = [
-            (b"accept", b"application/scim+json, application/json"),
+            (b"accept", headers.accept.encode()),
             (b"accept-encoding", b"identity"),
-            (b"user-agent", USER_AGENT),
-            *([(b"authorization", f"Bearer {token}".encode())] if token else []),
+            (b"user-agent", headers.user_agent.encode()),
         ]
+        self._content_type = headers.content_type.encode()
+        self._allow_private = allow_private
+        self._tls = tls
+        self.credentials: Credentials = bearer(token)
         self._extensions = {"timeout": {"connect": timeout, "read": timeout, "write": timeout, "pool": timeout * 4}}
         self._concurrency = concurrency
         self._transport: AiohttpTransport | None = None
@@ -52,28 +80,54 @@ class HttpScimTransport:
             CALLS.labels(self._app, request.method, status).inc()
 
     async def _send(self, request: ScimRequest, correlation_id: str) -> ScimResponse:
+        answer = await self._authorized(request, correlation_id, header := await self.credentials.header())
+        if answer.status == 401 and self.credentials.refused(header):
+            # A refused call was not carried out, so it may be sent again, whatever it is.
+            answer = await self._authorized(request, correlation_id, await self.credentials.header())
+        return answer
+
+    async def post_form(
+        self, url: str, form: Mapping[str, str], headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, Any] | None]:
+        """Post a form to a token endpoint, by the same rules about addresses and certificates."""
+        request = httpx.Request(
+            "POST", url, headers={"accept": "application/json", **headers}, data=dict(form), extensions=self._extensions
+        )
+        answer = await self._exchange(request)
+        return answer.status, answer.body
+
+    async def _authorized(self, request: ScimRequest, correlation_id: str, header: bytes | None) -> ScimResponse:
+        return await self._exchange(self._prepared(request, correlation_id, header))
+
+    async def _exchange(self, request: httpx.Request) -> ScimResponse:
+        if not self._allow_private and literal_is_private(request.url.host):
+            raise self._refusal(request.url.host)
         try:
-            response = await self._started().handle_async_request(self._prepared(request, correlation_id))
+            response = await self._started().handle_async_request(request)
             try:
                 answer = await self._read(response)
             finally:
                 await response.aclose()
         except (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
-            raise Unavailable(f"{self._host}: the call was not sent ({type(error).__name__})") from error
+            raise Unavailable(f"{request.url.host}: the call was not sent ({type(error).__name__})") from error
         except (httpx.HTTPError, aiohttp.ClientError) as error:  # some of aiohttp's come as they are
-            raise self._failure(error) from error
+            raise self._failure(error, request.url.host) from error
         return ScimResponse(response.status_code, _object(answer), _kept(response.headers))
 
-    def _prepared(self, request: ScimRequest, correlation_id: str) -> httpx.Request:
+    def _prepared(self, request: ScimRequest, correlation_id: str, authorization: bytes | None) -> httpx.Request:
         """The request, made by hand: what httpx's client adds to each (cookies, redirects, merging, encodings) costs
         more than sending it."""
         headers = list(self._headers)
         if correlation_id and correlation_id.isascii() and correlation_id.isprintable():
             headers.append((b"x-request-id", correlation_id.encode()))
+        if authorization is not None:
+            headers.append((b"authorization", authorization))
+        if request.headers:
+            headers += [(name.encode(), value.encode()) for name, value in request.headers.items()]
         content = b""
         if request.body is not None:
             content = orjson.dumps(request.body)
-            headers.append((b"content-type", b"application/scim+json"))
+            headers.append((b"content-type", self._content_type))
         url = self._base_url + request.path
         if request.query:
             url = f"{url}?{urlencode(request.query, quote_via=quote)}"
@@ -87,15 +141,22 @@ class HttpScimTransport:
         prepared.read()
         return prepared
 
-    def _failure(self, error: Exception) -> ScimError:
+    def _refusal(self, host: str) -> ScimError:
+        return ApplicationDown(
+            f"{host} is at a private address: set allow_private = true for {self._app} if it belongs there"
+        )
+
+    def _failure(self, error: Exception, host: str) -> ScimError:
         """What a broken call means. Whether it was sent decides, and the transport's mapping does not say: it names a
         connection that broke after the request ConnectTimeout, so the cause underneath is asked."""
         cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
         if isinstance(cause, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return ApplicationDown(f"{self._host}: TLS failed: check the certificate")
+            return ApplicationDown(f"{host}: TLS failed: check the certificate")
+        if isinstance(cause, aiohttp.ClientConnectorError) and isinstance(cause.os_error, PrivateAddress):
+            return self._refusal(host)
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return ApplicationDown(f"{self._host} cannot be reached")
-        return Ambiguous(f"{self._host}: no answer to a call that may have arrived ({type(cause or error).__name__})")
+            return ApplicationDown(f"{host} cannot be reached")
+        return Ambiguous(f"{host}: no answer to a call that may have arrived ({type(cause or error).__name__})")
 
     async def _read(self, response: httpx.Response) -> bytes:
         """The body, unless it is larger than any SCIM answer has reason to be."""
@@ -111,10 +172,9 @@ class HttpScimTransport:
 
     def _started(self) -> AiohttpTransport:
         if self._transport is None:
-            most = self._concurrency + 4
-            self._transport = AiohttpTransport(
-                limits=httpx.Limits(max_connections=most, max_keepalive_connections=most), trust_env=False
-            )
+            most, tls = self._concurrency + 4, self._tls()
+            connect = partial(session, tls, limit=most, allow_private=self._allow_private)
+            self._transport = AiohttpTransport(verify=tls, client=connect, trust_env=False)
         return self._transport
 
     async def close(self) -> None:
@@ -124,7 +184,7 @@ class HttpScimTransport:
             await transport.aclose()
 
 
-def _object(content: bytes) -> dict[str, object] | None:
+def _object(content: bytes) -> dict[str, Any] | None:
     if not content:
         return None
     try:

@@ -40,6 +40,7 @@ def application_policy(base_url: str = "http://127.0.0.1:1/scim/v2", **settings:
     """An application such as companies have: eight mapped attributes, two groups."""
     return {
         "base_url": base_url,
+        "allow_private": True,
         "groups": '["all staff", "dept " + person.department]',
         "attributes": {
             "userName": "person.user_name",

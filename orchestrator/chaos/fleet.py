@@ -144,6 +144,7 @@ def policy(base_url: str, department: str | None) -> dict[str, Any]:
     """An application for one department or for everybody, with a group for each department."""
     return {
         "base_url": base_url,
+        "allow_private": True,
         "auth": {"token_env": "JML_CHAOS_TOKEN"},
         "concurrency": 8,
         "timeout_seconds": 2,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli import services
+from orchestrator.cli.examining import test
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_table
 from orchestrator.config import AppConfig, Config
@@ -134,9 +135,12 @@ def _documents(config: Config, found: StoreStatus) -> Iterator[dict[str, Any]]:
 
 
 def _limits(settings: AppConfig) -> tuple[Limit, ...]:
-    return settings.budget.limits()
+    return settings.limits()
 
 
 def _shown(limit: Limit) -> str:
     kind = "calls" if limit.kind == "any" else limit.kind
     return f"{limit.calls} {kind} in {limit.seconds:g} s"
+
+
+app.command()(test)

@@ -75,10 +75,7 @@ def show(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 
 def _missing_tokens(loaded: Config) -> Iterator[str]:
     for name, application in loaded.apps.items():
-        try:
-            application.auth.token(name)
-        except ConfigError as error:
-            yield from error.problems
+        yield from application.auth.problems(name)
 
 
 def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, object]]:

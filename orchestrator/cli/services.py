@@ -11,7 +11,7 @@ from os import environ, getuid
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.config import Config
+from orchestrator.config import AppConfig, Config
 from orchestrator.errors import UserError
 from orchestrator.notice_ports import ComingStore, NoticeDesk, OverdueStore
 from orchestrator.ports import ErasureStore, OperatorStore, PlanStore, Publisher, SubjectStore, TimedRecord
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from orchestrator.adapters.topic_admin import Created, TopicState
     from orchestrator.domain.signed_note import SigningKey, VerifierKey
     from orchestrator.evidence.entries import Keyring
+    from orchestrator.flows.application import Application
+    from orchestrator.flows.examine import Examined
 
 
 def now() -> datetime:
@@ -63,6 +65,26 @@ async def operator_store(config: Config) -> AsyncIterator[OperatorStore]:
     async with database(config) as opened:
         await check_database(opened)
         yield SqlOperatorStore(opened)
+
+
+async def examine_application(name: str, settings: AppConfig) -> "tuple[Examined, Application]":
+    """Ask an application what it is and whether the mapping fits. Raises what its calls raise."""
+    from orchestrator.adapters.clock import SystemClock
+    from orchestrator.bootstrap import connect
+    from orchestrator.flows.calling import Caller
+    from orchestrator.flows.examine import examine
+    from orchestrator.ports import ApplicationHealth
+
+    async def on_health(_: ApplicationHealth) -> None:
+        return
+
+    transport, application = connect(name, settings, SystemClock())
+    caller = Caller(transport, SystemClock(), 1, on_health, app=name)
+    try:
+        return await examine(caller, application, settings.attributes), application
+    finally:
+        await caller.close()
+        await transport.close()
 
 
 @asynccontextmanager

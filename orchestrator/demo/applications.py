@@ -104,6 +104,7 @@ def demo_config(state: Path, base_urls: Mapping[str, str]) -> Config:
             "apps": {
                 application.name: {
                     "base_url": base_urls[application.name],
+                    "allow_private": True,
                     "auth": {"token_env": TOKEN_ENV},
                     "concurrency": 8,
                     **application.policy,

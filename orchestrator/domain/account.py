@@ -68,6 +68,8 @@ class Progress:
     attempts: int = 0
     error_code: str | None = None
     error: str | None = None
+    refers_to: str | None = None
+    """The person whose account in the same application this one names, its manager's; see `domain.references`."""
 
 
 def command_kind(before: Account | None, state: DesiredState) -> CommandKind:

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from orchestrator.errors import ApplicationDown, RateLimited, Rejected, ScimError, Unavailable
+from orchestrator.domain.scim_read import scim_type
+from orchestrator.errors import ApplicationDown, Changed, RateLimited, Rejected, ScimError, Unavailable
 
 DEFAULT_WAIT = timedelta(seconds=5)
 LONGEST_WAIT = timedelta(hours=1)
@@ -38,14 +39,16 @@ def classify(
         return ApplicationDown(
             f"the application refuses our credentials ({status}): check auth and its permissions", status
         )
-    if status in (408, 425) or status >= 500:
+    if status in (408, 425) or (status >= 500 and status != 501):  # 501 stays so: it is nothing to wait for
         return Unavailable(f"the application is unavailable ({status})", retry_after(headers, now, longest))
     if status < 400:
         return ApplicationDown(
             f"the application redirects ({status}): check base_url, redirects are not followed", status
         )
-    kind = body.get("scimType") if body else None
-    return Rejected(f"the application refuses the request ({status}{f' {str(kind)[:40]}' if kind else ''})")
+    if status == 412:
+        return Changed("the application holds a newer version of the resource (412)")
+    kind = scim_type(body)
+    return Rejected(f"the application refuses the request ({status}{f' {kind[:40]}' if kind else ''})")
 
 
 def retry_after(headers: Mapping[str, str], now: datetime, longest: timedelta = LONGEST_WAIT) -> datetime | None:

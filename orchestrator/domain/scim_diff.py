@@ -26,13 +26,14 @@ def set_active(active: bool) -> Operation:
     return {"op": "replace", "path": "active", "value": active}
 
 
-def operations(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Operation]:
+def operations(held: Mapping[str, Any], wanted: Mapping[str, Any], *, filters: bool = True) -> list[Operation]:
     """What to change in `held` so that it shows `wanted`. Both hold mapped attributes only, so what `wanted` lacks
-    is removed. Empty when nothing differs."""
-    return list(_differences(held, wanted, ""))
+    is removed. Empty when nothing differs. Without `filters` no path has a filter, and a multi-valued attribute is
+    replaced whole: some applications know no better."""
+    return list(_differences(held, wanted, "", filters))
 
 
-def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str) -> Iterator[Operation]:
+def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str, filters: bool) -> Iterator[Operation]:
     for name in sorted({*held, *wanted}):
         path = _join(prefix, name)
         before, after = held.get(name), wanted.get(name)
@@ -41,8 +42,8 @@ def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
         if after is None:
             yield {"op": "remove", "path": path}
         elif isinstance(after, Mapping):
-            yield from _differences(before if isinstance(before, Mapping) else {}, after, path)
-        elif isinstance(after, list) and isinstance(before, list) and _typed(before) and _typed(after):
+            yield from _differences(before if isinstance(before, Mapping) else {}, after, path, filters)
+        elif filters and isinstance(after, list) and isinstance(before, list) and _typed(before) and _typed(after):
             yield from _element_differences(before, after, path)
         else:
             yield {"op": "replace", "path": path, "value": after}
@@ -142,10 +143,14 @@ def quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def member_operations(add: Sequence[str], remove: Sequence[str]) -> list[Operation]:
-    """Group membership as deltas: a group is never sent whole."""
+def member_operations(add: Sequence[str], remove: Sequence[str], *, filters: bool = True) -> list[Operation]:
+    """Group membership as deltas: a group is never sent whole. Without `filters` those who leave are named in
+    `value`, as Entra ID does."""
     changes: list[Operation] = []
     if add:
         changes.append({"op": "add", "path": "members", "value": [{"value": member} for member in add]})
-    changes.extend({"op": "remove", "path": f"members[value eq {quoted(member)}]"} for member in remove)
+    if filters:
+        changes.extend({"op": "remove", "path": f"members[value eq {quoted(member)}]"} for member in remove)
+    elif remove:
+        changes.append({"op": "remove", "path": "members", "value": [{"value": member} for member in remove]})
     return changes

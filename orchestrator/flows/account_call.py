@@ -34,11 +34,15 @@ class Remote:
     sent_at: datetime | None = None
     """When the first change went out."""
     verified_at: datetime | None = None
+    shown: Mapping[str, Any] | None = None
+    """The whole resource as the application showed it last in this run; None after a change of it."""
+    version: str | None = None
+    """Its ETag."""
 
     def gone(self) -> None:
         """The application does not show it. The groups stay on record: a replica may only be behind, and an account
         that is found again may still be in them."""
-        self.id, self.active, self.resource = None, None, {}
+        self.id, self.active, self.resource, self.shown, self.version = None, None, {}, None, None
 
     @property
     def is_out(self) -> bool:
@@ -66,6 +70,8 @@ class Call:
     settled: bool = False
     created: bool = False
     missed: bool = False
+    outdated: int = 0
+    """How often somebody else changed the account between our look and our change of it."""
     forgot: bool = False
     """Whether groups that the account may be in were dropped from what is known, to be added once more."""
 

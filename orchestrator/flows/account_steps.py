@@ -7,22 +7,23 @@ deactivation counts only when a read shows it.
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 
 from orchestrator.domain.account import Account
 from orchestrator.domain.correlation import RULES, matches
-from orchestrator.domain.scim_diff import create_body, is_active, operations, patch_body, project, quoted, set_active
 from orchestrator.errors import (
     Ambiguous,
     AmbiguousCorrelation,
+    Changed,
     NotEffective,
     Rejected,
     Unavailable,
     UniquenessConflict,
 )
 from orchestrator.flows.account_call import Call, Remote
+from orchestrator.flows.application import Application, if_match
+from orchestrator.flows.listing import Listing
 from orchestrator.flows.membership import Membership
 from orchestrator.ports import Clock, ScimRequest, ScimResponse
 
@@ -33,15 +34,18 @@ OPEN_INTENT = timedelta(seconds=90)
 RECHECK = "recheck@"
 """The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
 READ_BACKS = 3
+MOST_OUTDATED = 5
+"""So often in one run somebody may change an account under our hands before we try again later."""
 
 
 class Steps:
     """What to call for an account of one application."""
 
-    def __init__(self, app: str, membership: Membership, clock: Clock) -> None:
+    def __init__(self, app: str, membership: Membership, clock: Clock, application: Application) -> None:
         self._app = app
         self._membership = membership
         self._clock = clock
+        self._application = application
 
     # --- what to call -------------------------------------------------------------------------------------------
 
@@ -60,9 +64,12 @@ class Steps:
             await self._groups(call, account.groups)
 
     async def _stage(self, call: Call) -> None:
-        """An account that is there before the first day: one that is found open is closed as a leaver's is."""
+        """An account that is there before the first day: one that is found open is closed as a leaver's is. Where an
+        inactive account is none, there is nothing to make before that day."""
         if call.remote.id is not None and not call.remote.is_out:
             await self._deactivate(call)
+        if self._application.leaves_nothing:
+            return
         await self._patch(call)
         if not call.remote.is_out:
             await self._deactivate(call)
@@ -71,9 +78,10 @@ class Steps:
         account, remote = call.account, call.remote
         if call.created:
             raise Rejected("the application shows an account and answers 404 to a change of it")
+        request = self._application.create(account.resource, active=call.opens)
         call.created = True
         try:
-            answer = await call.send(ScimRequest("POST", "/Users", create_body(account.resource, call.opens)))
+            answer = await call.send(request)
         except Ambiguous:
             # It may exist now. Only a look can tell, and a second POST could make a second account.
             await self._find(call)
@@ -90,11 +98,12 @@ class Steps:
             return await self._patch(call)
         if answer.status == 404:  # no account is to blame for an address that does not exist
             raise Unavailable("the application does not know /Users (404): check base_url")
-        created = (answer.body or {}).get("id")
-        if not created:
+        created = self._application.user(answer)
+        if created is None:
             raise Rejected(f"the application answered a create with {answer.status} and no id")
-        remote.id, remote.active, remote.resource, remote.groups = str(created), call.opens, account.resource, ()
-        shown = is_active(answer.body) if answer.body else None
+        remote.id, remote.active, remote.resource, remote.groups = created["id"], call.opens, account.resource, ()
+        remote.version = self._application.version(answer)
+        shown = self._application.is_active(created)
         if shown is not None and shown is not call.opens:
             remote.active = shown
             return await self._patch(call)
@@ -104,12 +113,13 @@ class Steps:
         account, remote = call.account, call.remote
         if remote.id is None:
             return await self._create(call)
-        changes = operations(remote.resource, account.resource)
-        if call.opens and remote.active is not True:
-            changes.append(set_active(True))
-        if not changes:
+        request = await self._change(call, account.resource, active=call.opens)
+        if remote.id is None:
+            return await self._create(call)
+        if request is None:
+            remote.active, remote.resource = call.opens, account.resource
             return None
-        answer = await self._settled(call, ScimRequest("PATCH", _place(remote), patch_body(changes)))
+        answer = await self._settled(call, request)
         if answer is None:
             return await self._patch(call)
         if answer.status == 404:
@@ -117,8 +127,29 @@ class Steps:
             return await self._patch(call)
         if answer.status == 409:
             raise UniquenessConflict("the application refuses a change because another account has the value (409)")
-        remote.active, remote.resource = remote.active or call.opens, account.resource
+        remote.active, remote.resource = call.opens, account.resource
+        remote.shown, remote.version = None, self._application.version(answer)
         return None
+
+    async def _change(self, call: Call, wanted: Mapping[str, Any], *, active: bool) -> ScimRequest | None:
+        """The call that makes the account show `wanted` and `active`; None when there is nothing to change, or when a
+        look found the account gone. What can only be replaced whole is read before."""
+        application, remote = self._application, call.remote
+        if not application.can_patch(remote.resource, wanted):
+            if not application.capabilities.put:
+                raise Rejected("the application takes neither PATCH nor PUT of an account")
+            if remote.shown is None:
+                await self._get(call)
+        if remote.id is None:
+            return None
+        if application.can_patch(remote.resource, wanted):
+            switch = None if remote.active is active else active
+            request = application.change(remote.id, remote.resource, wanted, active=switch)
+        elif remote.active is active and application.shaped(remote.resource) == application.shaped(wanted):
+            return None
+        else:
+            request = application.replace(remote.id, remote.shown or {}, remote.resource, wanted, active=active)
+        return None if request is None else if_match(request, remote.version)
 
     async def _deactivate(self, call: Call) -> None:
         """Leavers: the patch counts only when a read shows that it took effect."""
@@ -127,8 +158,8 @@ class Steps:
             return
         denied = 0
         while denied < READ_BACKS:
-            request = ScimRequest("PATCH", _place(remote), patch_body([set_active(False)]))
-            answer = await self._settled(call, request)
+            request = await self._switch_off(call)
+            answer = None if request is None else await self._settled(call, request)
             if answer is not None and answer.status == 409:
                 raise Rejected("the application refuses to deactivate the account (409)")
             if answer is not None and answer.status == 404:
@@ -136,7 +167,7 @@ class Steps:
             elif answer is not None:
                 call.unsure = True  # until a look agrees with the answer nobody may go by either of them
                 await self._get(call)
-                if remote.id is None:
+                if remote.id is None and not self._application.leaves_nothing:
                     raise Unavailable("the application answered a change with success and a read after it with 404")
                 denied += 1  # unless the read shows otherwise; a 404 is no success that was denied
             if remote.is_out:
@@ -146,12 +177,23 @@ class Steps:
             log.warning("deactivation_without_effect", app=self._app, attempt=denied)
         raise NotEffective("the application answered with success and the account is still active")
 
+    async def _switch_off(self, call: Call) -> ScimRequest | None:
+        """The call that takes access away; None when a look found that nobody has it any more."""
+        if self._application.dialect.deactivate == "active":
+            request = await self._change(call, call.remote.resource, active=False)
+        else:
+            request = if_match(self._application.delete(call.remote.id or ""), call.remote.version)
+        return None if call.remote.is_out else request
+
     async def _delete(self, call: Call) -> None:
         remote = call.remote
         if remote.id is not None:
-            answer = await self._settled(call, ScimRequest("DELETE", _place(remote)))
+            request = if_match(self._application.delete(remote.id), remote.version)
+            answer = await self._settled(call, request)
             if answer is not None and answer.status == 404:
                 await self._missed(call)
+                if self._application.dialect.deleted == "inactive" and remote.active is False:
+                    remote.gone()  # it is deleted as far as this application deletes anything
             if (answer is None or answer.status == 404) and remote.id is not None:
                 return await self._delete(call)
             if answer is not None and answer.status == 409:
@@ -179,6 +221,12 @@ class Steps:
         """Send a change; None when its outcome was unknown and has been read back, so that the caller looks again."""
         try:
             return await call.send(request)
+        except Changed as error:
+            call.outdated += 1
+            if call.outdated > MOST_OUTDATED:
+                raise Unavailable("somebody else keeps changing the account while we do (412)") from error
+            await self._get(call)
+            return None
         except Ambiguous:
             if call.settled:
                 raise
@@ -206,46 +254,66 @@ class Steps:
             await self._find(call)
 
     async def _get(self, call: Call) -> None:
-        answer = await call.send(ScimRequest("GET", _place(call.remote)))
+        answer = await call.send(self._application.read(call.remote.id or ""))
         if answer.status == 404:
             call.remote.gone()
-        elif answer.body is None or not answer.body.get("id"):
+            return
+        shown = self._application.user(answer)
+        if shown is None:
             raise Unavailable(f"the application answered a read with {answer.status} and no account")
-        else:
-            self._saw(call, answer.body)
+        self._saw(call, shown)
+        call.remote.shown, call.remote.version = shown, self._application.version(answer)
 
     async def _find(self, call: Call) -> None:
         """Correlate the account; see `domain.correlation`."""
-        wanted = call.account.resource
-        for rule in RULES:
+        wanted, lookup = call.account.resource, self._application.dialect.lookup
+        several: list[Mapping[str, Any]] = []
+        for rule in lookup if self._application.capabilities.filter else ():
             if not isinstance(value := wanted.get(rule), str):
                 continue
-            answer = await call.send(ScimRequest("GET", "/Users", query={"filter": f"{rule} eq {quoted(value)}"}))
-            if answer.body is None and answer.status != 404:
-                raise Unavailable(f"the application answered a search with {answer.status} and no list")
-            listed = (answer.body or {}).get("Resources")
-            found = matches(listed if isinstance(listed, list) else [], rule, wanted)
-            if len(found) > 1:
-                raise AmbiguousCorrelation(f"{len(found)} accounts of the application have the same {rule}")
-            if found:
-                self._saw(call, found[0])
+            found = matches(several or await self._searched(call, rule, value), rule, wanted)
+            if len(found) > 1 and rule in self._application.dialect.ambiguous:
+                several = found
+                continue
+            if self._took(call, found, rule):
                 return
+        if several:
+            raise AmbiguousCorrelation(f"{len(several)} accounts of the application have the same {lookup[0]}")
+        if not (lookup and self._application.capabilities.filter):
+            everybody = [row async for row in Listing(call.send, self._application)]
+            for rule in lookup or RULES:
+                if self._took(call, matches(everybody, rule, wanted), rule):
+                    return
         call.remote.gone()
+
+    def _took(self, call: Call, found: list[Mapping[str, Any]], rule: str) -> bool:
+        if len(found) > 1:
+            raise AmbiguousCorrelation(f"{len(found)} accounts of the application have the same {rule}")
+        if found:
+            self._saw(call, found[0])
+        return bool(found)
+
+    async def _searched(self, call: Call, rule: str, value: str) -> list[dict[str, Any]]:
+        answer = await call.send(self._application.search(rule, value))
+        page = self._application.page(answer)
+        if page is None and answer.status != 404:
+            raise Unavailable(f"the application answered a search with {answer.status} and no list")
+        if page is None:
+            return []
+        if page.total is None or page.total <= page.received or matches(page.rows, rule, call.account.resource):
+            return page.rows
+        # It answers a search with everybody, a page at a time: then everybody is read.
+        return [row async for row in Listing(call.send, self._application, query=self._application.where(rule, value))]
 
     def _saw(self, call: Call, resource: Mapping[str, Any]) -> None:
         remote = call.remote
-        remote.id = str(resource["id"])
-        remote.active = is_active(resource)
-        remote.resource = project(resource, call.account.resource)
+        remote.id, remote.shown, remote.version = str(resource["id"]), None, None
+        remote.active = self._application.is_active(resource)
+        remote.resource = self._application.shows(resource, call.account.resource)
         # Not every application shows a user's groups, and a delta of what is there already is harmless.
         kept = tuple(name for name in remote.groups if name not in call.account.groups)
         call.forgot = call.forgot or kept != remote.groups
         remote.groups = kept
-
-
-def _place(remote: Remote) -> str:
-    """Where the account is. An id is the application's own text, so what has a meaning in a URL is escaped."""
-    return f"/Users/{quote(remote.id or '', safe='@:')}"
 
 
 def _has_arrived(account: Account, remote: Remote) -> bool:

@@ -160,6 +160,17 @@ class Caller:
             finally:
                 self.turns.end(turn)
 
+    async def look(self, request: ScimRequest) -> ScimResponse:
+        """Send a question that may well be refused, and return whatever came back: no answer to it says anything of the
+        application's health. Waits as every call does."""
+        await self.gate.passed()
+        turn = await self.turns.take(kind_of(request.method, request.path), urgent=True)
+        try:
+            self.turns.sends(turn)
+            return await self.transport.send(request)
+        finally:
+            self.turns.end(turn)
+
     async def _send(self, request: ScimRequest, correlation_id: str, turn: Turn) -> ScimResponse:
         self.turns.sends(turn)
         response = await self.transport.send(request, correlation_id=correlation_id)

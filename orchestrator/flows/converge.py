@@ -6,7 +6,7 @@ race makes it read back and converge at once, and a POST is never repeated befor
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.references import linked, referred
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import Subject, differing
 from orchestrator.errors import (
@@ -27,6 +28,7 @@ from orchestrator.errors import (
 )
 from orchestrator.flows.account_call import Call, Fenced, Remote
 from orchestrator.flows.account_steps import OPEN_INTENT, Steps
+from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import Entry, actor_of
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.group_commit import Loader, Saver
@@ -65,17 +67,20 @@ class Converge:
         *,
         backoff: Backoff,
         attempts: int | None,
+        application: Application,
         parked_leaver: Backoff = PARKED_LEAVER,
+        ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._app = app
         self._caller = caller
-        self._steps = Steps(app, membership, clock)
+        self._steps = Steps(app, membership, clock, application)
         self._loader = loader
         self._saver = saver
         self._clock = clock
         self._backoff = backoff
         self._attempts = attempts
         self._parked_leaver = parked_leaver
+        self._ready = ready
         self._chance = random.Random()
 
     async def __call__(self, person_id: str) -> None:
@@ -87,13 +92,24 @@ class Converge:
                 log.error("account_unknown", app=self._app, person_id=person_id)
                 return
             account, progress = row
-            if not lost and _is_settled(account, progress):
+            account, progress, link = await self._linked(account, progress)
+            if not lost and _is_settled(account, progress) and _is_linked(account, progress):
                 return
             if lost and await self._let_finish(progress):
                 continue
-            if await self._run(account, progress, read_back=lost or progress.intent is not None):
+            if await self._run(account, progress, read_back=lost or progress.intent is not None, link=link):
                 return
             lost = True
+
+    async def _linked(self, account: Account, progress: Progress) -> tuple[Account, Progress, str | None]:
+        """The account with the id of the one it refers to, as that is now, and that id."""
+        person_id = referred(account.resource) if account.state == "active" else None
+        if person_id is None:
+            return account, progress if progress.refers_to is None else replace(progress, refers_to=None), None
+        row = await self._loader.load(person_id)
+        link = row[1].remote_id if row is not None else None
+        account = replace(account, resource=linked(account.resource, link))
+        return account, progress if progress.refers_to == person_id else replace(progress, refers_to=person_id), link
 
     async def _let_finish(self, progress: Progress) -> bool:
         """Whoever won the race may be calling now, and would be fenced off by us in the middle of it: two processes
@@ -102,13 +118,15 @@ class Converge:
         await asyncio.sleep(min(left, LOOK_AGAIN_SECONDS))
         return left > 0
 
-    async def _run(self, account: Account, progress: Progress, *, read_back: bool) -> bool:
+    async def _run(self, account: Account, progress: Progress, *, read_back: bool, link: str | None) -> bool:
         """One attempt. False when somebody else saved the account meanwhile, so that nothing is known any more."""
         remote = Remote(
             progress.remote_id, progress.active, progress.resource, progress.groups, before=progress.resource
         )
         if not read_back and _holds(account, remote):
-            return await self._applied(account, progress, remote, recheck_at=None)
+            return await self._applied(account, progress, remote, recheck_at=None, link=link)
+        if self._ready is not None:
+            await self._ready()
         recheck_at = _recheck_at(progress.intent, self._clock.now())
         call = Call(self.intend, self._caller, account, progress, remote, recheck_at, self._clock.now, unsure=read_back)
         intended = {"state": account.state, "read_back": read_back}
@@ -129,7 +147,7 @@ class Converge:
         except Permanent as error:
             return await self._park(call, error)
         maybe = progress.groups if read_back else ()
-        return await self._applied(account, call.progress, remote, recheck_at=call.recheck_at, maybe=maybe)
+        return await self._applied(account, call.progress, remote, recheck_at=call.recheck_at, maybe=maybe, link=link)
 
     async def intend(self, call: Call, *entries: Entry) -> bool:
         """Save that calls are about to go out; False when somebody else saved the account meanwhile.
@@ -147,7 +165,7 @@ class Converge:
             intent=f"{account.revision}@{timestamp(sent_at)}",
             groups=_either(call.remote.groups, account.groups),
         )
-        if not await self._save(account, intended, sent_at + OPEN_INTENT, *entries):
+        if not await self._save(account, intended, sent_at + OPEN_INTENT, *entries, before=call.progress):
             return False
         call.progress = replace(intended, version=intended.version + 1)
         call.lease_until = lease_until
@@ -163,6 +181,7 @@ class Converge:
         *,
         recheck_at: datetime | None,
         maybe: tuple[str, ...] = (),
+        link: str | None = None,
     ) -> bool:
         """Save the success. Until the recheck, a call that was left open may still put the account into the groups
         `maybe`: they stay on record, so that the recheck takes it out of them."""
@@ -195,7 +214,7 @@ class Converge:
             error_code=None,
             error=None,
         )
-        return await self._save(account, done, recheck_at, *entries)
+        return await self._save(account, done, recheck_at, *entries, before=progress, link=link)
 
     async def _retry(self, call: Call, error: Transient) -> bool:
         attempts = call.progress.attempts + 1
@@ -229,7 +248,7 @@ class Converge:
         log.info(
             "command_retried", app=self._app, code=error.code, attempt=attempts, correlation_id=account.correlation_id
         )
-        return await self._save(account, retrying, next_attempt, entry)
+        return await self._save(account, retrying, next_attempt, entry, before=call.progress)
 
     async def _park(self, call: Call, error: ScimError) -> bool:
         """Somebody who should be out is tried again for ever, while the alarm stands; who should get something waits
@@ -253,10 +272,19 @@ class Converge:
         level("command_parked", app=self._app, code=error.code, correlation_id=account.correlation_id)
         sealed = _sealed(call.remote, call.progress.remote_id)
         entry = self._entry(AuditKind.COMMAND_PARKED, account, details, sealed=sealed)
-        return await self._save(account, parked, next_attempt, entry)
+        return await self._save(account, parked, next_attempt, entry, before=call.progress)
 
-    async def _save(self, account: Account, progress: Progress, attention_at: datetime | None, *entries: Entry) -> bool:
-        update = ProgressUpdate(account.person_id, progress, attention_at)
+    async def _save(
+        self,
+        account: Account,
+        progress: Progress,
+        attention_at: datetime | None,
+        *entries: Entry,
+        before: Progress,
+        link: str | None = None,
+    ) -> bool:
+        appeared = progress.remote_id is not None and progress.remote_id != before.remote_id
+        update = ProgressUpdate(account.person_id, progress, attention_at, appeared, link)
         saved = await self._saver.save(update, entries, revision=account.revision)
         if saved:
             for entry in entries:
@@ -321,6 +349,11 @@ def _is_settled(account: Account, progress: Progress) -> bool:
         and progress.intent is None
         and progress.status is AccountStatus.APPLIED
     )
+
+
+def _is_linked(account: Account, progress: Progress) -> bool:
+    """Whether a settled account names the account it refers to by the id that this one has now."""
+    return progress.refers_to is None or progress.resource == account.resource
 
 
 def _recheck_at(intent: str | None, now: datetime) -> datetime | None:

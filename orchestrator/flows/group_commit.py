@@ -6,14 +6,14 @@ everybody who waits. Neither adds latency of its own: a lone caller is served at
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
-from orchestrator.domain.account import Account, Progress
+from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
@@ -170,12 +170,19 @@ class Saver:
     ) -> tuple[list[Save], int | None, list[Message]]:
         now = self._clock.now()
         async with self._store.transaction() as transaction:
-            rows = await transaction.lock(self._app, [save.update.person_id for save in saves]) if saves else {}
+            referred = {one for save in saves if (one := save.update.progress.refers_to) is not None}
+            concerned = {save.update.person_id for save in saves} | referred
+            rows = await transaction.lock(self._app, sorted(concerned)) if saves else {}
             won = _winners(saves, {person_id: version for person_id, (version, _) in rows.items()})
             entries = [*loose, *(entry for save in won for entry in save.entries)]
             messages = self._writer.stamp(entries)
             updates = [_with_attention(save, rows[save.update.person_id][1], now) for save in won]
+            if referred:
+                known = await transaction.remote_ids(self._app, sorted(referred))
+                updates = [_with_reference(update, known, now) for update in updates]
             segment = await transaction.save(self._app, updates, messages, now=now)
+            if appeared := sorted(update.person_id for update in updates if update.appeared):
+                await transaction.look_again(self._app, appeared, now=now)
         self._writer.saved(len(entries))
         return won, segment, messages
 
@@ -213,5 +220,13 @@ def _with_attention(save: Save, revision: int, now: datetime) -> ProgressUpdate:
     One that is parked at its present revision needs none: it waits for a person.
     """
     if save.update.attention_at is None and revision > save.revision:
-        return ProgressUpdate(save.update.person_id, save.update.progress, now + SAFETY_NET)
+        return replace(save.update, attention_at=now + SAFETY_NET)
     return save.update
+
+
+def _with_reference(update: ProgressUpdate, known: Mapping[str, str | None], now: datetime) -> ProgressUpdate:
+    """An account is looked at once more when the one it refers to got another id while we worked."""
+    referred, done = update.progress.refers_to, update.progress.status is AccountStatus.APPLIED
+    if done and update.attention_at is None and referred is not None and known.get(referred) != update.linked:
+        return replace(update, attention_at=now)
+    return update

@@ -6,19 +6,22 @@ from datetime import timedelta
 
 import structlog
 
+from orchestrator.dialects import STANDARD, dialects
 from orchestrator.domain.budget import Budget, Limit
 from orchestrator.domain.outcome import LONGEST_WAIT
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.account_queues import DRAIN_SECONDS, AccountQueues
+from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.converge import PARKED_LEAVER, Converge
+from orchestrator.flows.discovery import Discovery
 from orchestrator.flows.group_commit import Loader, Saver
 from orchestrator.flows.membership import Membership
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.metrics import PAUSED, PENDING
-from orchestrator.ports import ApplicationHealth, Clock, ConvergeStore, ScimTransport
+from orchestrator.ports import ApplicationHealth, Clock, ConvergeStore, ScimRequest, ScimResponse, ScimTransport
 from schemas.audit import AuditKind
 from schemas.topics import lane_topic
 
@@ -49,6 +52,8 @@ class Lanes:
         limits: Sequence[Limit] = (),
         leaver_share: float = 0.2,
         longest_wait: timedelta = LONGEST_WAIT,
+        application: Application | None = None,
+        discover: bool = False,
     ) -> None:
         self.app = app
         self.topics = (lane_topic(app, "deprovision"), lane_topic(app, "provision"))
@@ -66,7 +71,17 @@ class Lanes:
             budget=Budget(limits, leaver_share=leaver_share, now=now),
             longest_wait=longest_wait,
         )
-        self._membership = Membership(app, self._caller, store, clock, chunk=members_per_patch, on_waiting=self._go_on)
+        self.application = application or Application(dialects()[STANDARD])
+        self._discovery = Discovery(app, self._caller, self.application) if discover else None
+        self._membership = Membership(
+            app,
+            self._caller,
+            store,
+            clock,
+            self.application,
+            chunk=members_per_patch,
+            on_waiting=self._go_on,
+        )
         converge = Converge(
             app,
             self._caller,
@@ -77,6 +92,8 @@ class Lanes:
             backoff=backoff,
             attempts=attempts,
             parked_leaver=parked_leaver,
+            application=self.application,
+            ready=self._discovery.ready if self._discovery else None,
         )
         self.queues = AccountQueues(
             converge,
@@ -130,6 +147,15 @@ class Lanes:
             if health is not None:
                 self._obey(health)
 
+    async def application_is_known(self) -> None:
+        """Return when the application has been asked what it is, where it is to be asked."""
+        if self._discovery is not None:
+            await self._discovery.ready()
+
+    async def ask(self, request: ScimRequest) -> ScimResponse:
+        """Send one question by this lane's rules, behind everything that takes access away."""
+        return await self._caller.call(request, urgent=False)
+
     @property
     def health(self) -> ApplicationHealth:
         """How the application is doing as this process sees it."""
@@ -148,6 +174,8 @@ class Lanes:
             self._watching.cancel()
         await self.queues.close()
         await self._membership.close()
+        if self._discovery is not None:
+            await self._discovery.close()
         await self._saver.drain()
         await self._loader.close()
         await self._caller.close()

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
-from urllib.parse import quote
 
 import structlog
 
 from orchestrator.domain.retry import Backoff
-from orchestrator.domain.scim_diff import GROUP_SCHEMA, member_operations, patch_body, quoted
 from orchestrator.errors import Ambiguous, Rejected, StoreUnavailable, Unavailable
+from orchestrator.flows.application import Application, if_match
 from orchestrator.flows.calling import Caller
+from orchestrator.flows.listing import groups
 from orchestrator.ports import Clock, ConvergeStore, ScimRequest
 
 log = structlog.get_logger()
@@ -33,6 +33,8 @@ LONGEST_LINGER_SECONDS = 5.0
 """So long at most, however they keep coming: half of the lease under which the change may be sent."""
 MOST_WAITING = 2000
 """Accounts that may wait here beside those that the lane has under way."""
+FIXED = "id:"
+"""A group that is named `id:X` is the one with the id X, whatever it is called."""
 _BACKOFF = Backoff(base=0.1, most=10)
 
 
@@ -62,6 +64,7 @@ class Membership:
         caller: Caller,
         store: ConvergeStore,
         clock: Clock,
+        application: Application,
         *,
         chunk: int,
         on_waiting: Callable[[], None] | None = None,
@@ -72,7 +75,8 @@ class Membership:
         self._caller = caller
         self._store = store
         self._clock = clock
-        self._chunk = chunk
+        self._application = application
+        self._chunk = application.chunk(chunk)
         self._ids: dict[str, str] = {}
         self._waiting: dict[str, list[_Change]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -167,20 +171,41 @@ class Membership:
         add = [change.member for change in changes if change.add]
         remove = [change.member for change in changes if not change.add]
         urgent = any(change.urgent for change in changes)
-        body = patch_body(member_operations(add, remove))
         for _ in range(2):
             group_id = await self._group_id(name, create=bool(add), urgent=urgent)
             if group_id is None:
                 return  # nobody is a member of a group that does not exist
-            request = ScimRequest("PATCH", f"/Groups/{quote(group_id, safe='@:')}", body)
+            request = await self._request(group_id, add, remove, urgent=urgent)
+            if request is None:
+                continue
             answer = await self._caller.call(request, urgent=urgent, may_send=partial(self._all_stand_by, changes))
             if answer.status == 409:
                 raise Rejected("the application refuses the members of a group (409)")
             if answer.status != 404:
                 return
-            self._ids.pop(name, None)
-            await self._patiently(lambda: self._store.save_group_id(self._app, name, None))
+            await self._forget(name)
         raise Rejected("the application does not know a group, or a member, that it showed before (404)")
+
+    async def _request(self, group_id: str, add: list[str], remove: list[str], *, urgent: bool) -> ScimRequest | None:
+        """The change of the members; None when the group has to be looked up again. An application without PATCH
+        wants the group whole, so it is read before; nobody else changes it between the two but by If-Match."""
+        application = self._application
+        if application.capabilities.patch:
+            return application.members(group_id, add, remove)
+        if not application.capabilities.put:
+            raise Rejected("the application takes neither PATCH nor PUT of a group")
+        answer = await self._caller.call(ScimRequest("GET", application.group_path(group_id)), urgent=urgent)
+        shown = application.user(answer)
+        if answer.status == 404 or shown is None:
+            return application.members(group_id, add, remove) if answer.status == 404 else None
+        request = application.replace_members(group_id, shown, add, remove)
+        return if_match(request, application.version(answer))
+
+    async def _forget(self, name: str) -> None:
+        """The application does not know the group under the id that we know."""
+        self._ids.pop(name, None)
+        if not name.startswith(FIXED):
+            await self._patiently(lambda: self._store.save_group_id(self._app, name, None))
 
     async def _all_stand_by(self, changes: list[_Change]) -> None:
         """Leave out whoever was cancelled or has lost the account while the PATCH stood in line."""
@@ -192,6 +217,8 @@ class Membership:
             raise _Fewer
 
     async def _group_id(self, name: str, *, create: bool, urgent: bool) -> str | None:
+        if name.startswith(FIXED):
+            return name.removeprefix(FIXED)
         if name in self._ids:
             return self._ids[name]
         stored = await self._patiently(lambda: self._store.group_ids(self._app, [name]))
@@ -215,27 +242,31 @@ class Membership:
                 await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
 
     async def _find(self, name: str, *, urgent: bool) -> str | None:
-        query = {"filter": f"displayName eq {quoted(name)}", "excludedAttributes": "members"}
-        answer = await self._caller.call(ScimRequest("GET", "/Groups", query=query), urgent=urgent)
-        listed = (answer.body or {}).get("Resources")
-        named = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-        found = [str(one["id"]) for one in named if one.get("displayName") == name and one.get("id")]
+        if not self._application.capabilities.filter:
+            listing = groups(partial(self._caller.call, urgent=urgent), self._application)
+            named = [row async for row in listing if row.get("displayName") == name]
+        else:
+            answer = await self._caller.call(self._application.find_group(name), urgent=urgent)
+            page = self._application.page(answer)
+            named = page.rows if page is not None else []
+        found = [str(one["id"]) for one in named if one.get("displayName") == name]
         return min(found) if found else None
 
     async def _create(self, name: str, *, urgent: bool) -> str:
+        if not self._application.creates_groups:
+            raise Rejected("a group that this account needs does not exist, and groups are not created there")
         now = self._clock.now()
         if not await self._patiently(lambda: self._store.claim_group(self._app, name, now=now, until=now + CLAIM)):
             raise Unavailable("another process is creating a group that this account needs")
-        body = {"schemas": [GROUP_SCHEMA], "displayName": name}
         try:
-            answer = await self._caller.call(ScimRequest("POST", "/Groups", body), urgent=urgent)
+            answer = await self._caller.call(self._application.create_group(name), urgent=urgent)
         except Ambiguous:
             if found := await self._find(name, urgent=urgent):
                 return found
             raise
-        created = (answer.body or {}).get("id")
-        if answer.status in (200, 201) and created:
-            return str(created)
+        created = self._application.user(answer)
+        if answer.status in (200, 201) and created is not None:
+            return str(created["id"])
         if found := await self._find(name, urgent=urgent):
             return found
         raise Rejected(f"the application did not create a group ({answer.status})")

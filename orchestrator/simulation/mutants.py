@@ -101,8 +101,8 @@ def _drop_the_fence() -> Sequence[AbstractContextManager[Any]]:
 def _ignore_intents() -> Sequence[AbstractContextManager[Any]]:
     run = converge.Converge._run
 
-    async def run_on(self: converge.Converge, account: Any, progress: Any, *, read_back: bool) -> bool:
-        return await run(self, account, replace(progress, intent=None), read_back=False)
+    async def run_on(self: converge.Converge, account: Any, progress: Any, *, read_back: bool, **more: Any) -> bool:
+        return await run(self, account, replace(progress, intent=None), read_back=False, **more)
 
     return [patch.object(converge.Converge, "_run", run_on)]
 

@@ -17,6 +17,7 @@ from orchestrator.domain.timers import rank
 from orchestrator.ports import ApplicationHealth, ParkedAccount, ProgressUpdate, Quarantined, ResolveChanges, Timer
 from orchestrator.testing import holding
 from orchestrator.testing.auditing import SUBJECT, MemoryAuditIndex, MemorySubjectStore, NamesPeople
+from orchestrator.testing.references import References
 from orchestrator.testing.rows import (
     ACCOUNT,
     GROUP,
@@ -234,7 +235,7 @@ class MemoryConvergeStore:
         return (await self._tables.read(HEALTH)).get(app)
 
 
-class MemoryConvergeTransaction:
+class MemoryConvergeTransaction(References):
     """`ports.ConvergeTransaction`."""
 
     def __init__(self, transaction: Transaction, tables: Tables) -> None:
@@ -459,8 +460,7 @@ def _parked(row: AccountRow) -> ParkedAccount:
 
 
 def _current(person: Person, name: str) -> str | None:
-    attributes = person.history.at(person.decision.at) if person.decision else {}
-    return attributes.get(name)
+    return person.history.at(person.decision.at).get(name) if person.decision else None
 
 
 def _text(text: str) -> str:

@@ -205,6 +205,7 @@ def configuration(kafka: str, database: str, base_urls: Mapping[str, str]) -> st
             f"[apps.{application.name}]",
             f"base_url = {json.dumps(base_urls[application.name])}",
             f"auth = {{ token_env = {json.dumps(TOKEN_ENV)} }}",
+            "allow_private = true",
             "concurrency = 4",
             "retry = { base_seconds = 0.5, max_seconds = 2 }",
             *(f"{name} = {json.dumps(value)}" for name, value in settings.items()),

@@ -33,6 +33,7 @@ progresses = st.builds(
     attempts=st.integers(0, 1000),
     error_code=st.none() | st.just("rejected"),
     error=st.none() | printable,
+    refers_to=st.none() | st.sampled_from(["w1", "w2"]),
 )
 
 
@@ -269,3 +270,45 @@ async def test_a_wait_that_one_process_was_asked_for_is_not_ended_by_another(sto
     assert await store.load_health("crm") == throttled
     await store.save_health("crm", ApplicationHealth("open", since=NOW + MINUTE))
     assert await store.load_health("crm") == ApplicationHealth("open", since=NOW + MINUTE)
+
+
+async def refer(store: SqlConvergeStore, person_id: str, referred: str, **known: object) -> None:
+    progress = Progress(applied_revision=1, status=AccountStatus.APPLIED, refers_to=referred)
+    await converged(store, replace(progress, **known), person_id=person_id)  # type: ignore[arg-type]
+
+
+async def due(database: Database) -> set[str]:
+    async with SqlAttentionStore(database).transaction() as transaction:
+        taken = await transaction.take(now=NOW, limit=100)
+        return {one.person_id for one in taken}
+
+
+async def test_accounts_that_refer_to_one_with_a_new_id_are_looked_at_again(
+    store: SqlConvergeStore, database: Database
+) -> None:
+    await save_accounts(database, [account(one) for one in ("w1", "w2", "w3", "w4")])
+    await save_accounts(database, [account("w2", "wiki")])
+    await refer(store, "w2", "w1")
+    await refer(store, "w3", "w4")
+    await refer(store, "w4", "w1", status=AccountStatus.PARKED)
+    assert await due(database) == set()
+    async with store.transaction() as transaction:
+        await transaction.lock("crm", ["w1"])
+        assert await transaction.remote_ids("crm", ["w1", "nobody"]) == {"w1": None}
+        await transaction.save("crm", [ProgressUpdate("w1", Progress(remote_id="r1"), None)], [], now=NOW)
+        assert await transaction.remote_ids("crm", ["w1"]) == {"w1": "r1"}
+        await transaction.look_again("crm", ["w1"], now=NOW)
+    assert await due(database) == {"w2"}
+
+
+async def test_whoever_holds_a_referring_account_looks_itself(store: SqlConvergeStore, database: Database) -> None:
+    """Two transactions that hold what the other wants must not wait for each other."""
+    await save_accounts(database, [account("w1"), account("w2")])
+    await refer(store, "w1", "w2")
+    if database.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    async with store.transaction() as first:
+        await first.lock("crm", ["w1"])
+        async with asyncio.timeout(5), store.transaction() as second:
+            await second.lock("crm", ["w2"])
+            await second.look_again("crm", ["w2"], now=NOW)

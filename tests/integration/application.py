@@ -33,7 +33,11 @@ class Held:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self._headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/scim+json"}
+        self._headers = {
+            "authorization": f"Bearer {TOKEN}",
+            "content-type": "application/scim+json",
+            "x-administrator": "yes",  # a simulated vendor shows what it really holds
+        }
 
     async def all(self, kind: str) -> list[dict[str, Any]]:
         """Every resource of a type."""
@@ -84,9 +88,9 @@ class Held:
 class Application(Held):
     """The server `plain` in this process. `behave` misbehaves; `calls` are those of the connector, in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[Behave], Plain] = lambda behave: Plain(behave=behave)) -> None:
         super().__init__("")
-        self.plain = Plain(behave=self._behave)
+        self.plain = make(self._behave)
         self.behave: Behave | None = None
         self.calls: list[Request] = []
 

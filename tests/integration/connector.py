@@ -15,17 +15,19 @@ import orjson
 from aiokafka import TopicPartition
 
 from orchestrator.adapters.clock import SimulatedClock
-from orchestrator.adapters.scim_http import HttpScimTransport
+from orchestrator.adapters.scim_http import Headers, HttpScimTransport
 from orchestrator.adapters.sql.converging import SqlConvergeStore
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.operating import SqlOperatorStore
 from orchestrator.adapters.sql.outbox import SqlOutbox
 from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore
+from orchestrator.dialects import dialects
 from orchestrator.domain.account import Account, AccountStatus, Progress, command_kind, lane
 from orchestrator.domain.person import Decision, Person
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import new_subject
+from orchestrator.flows.application import Application
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.flows.relay import RelayFlow
@@ -154,12 +156,27 @@ class Connector:
         concurrency: int = 4,
         timeout: float = 0.4,
         attempts: int | None = None,
+        dialect: str = "standard",
+        discover: bool = False,
+        create_groups: bool = True,
     ) -> None:
         self.office = office
         self.clock = clock
         self.audit: list[dict[str, Any]] = []
         self._offsets: dict[str, int] = {}
-        self._transport = HttpScimTransport("app", base_url, token=TOKEN, concurrency=concurrency, timeout=timeout)
+        application = Application(dialects()[dialect], creates_groups=create_groups)
+        codec, described = application.codec, application.dialect
+        self._transport = HttpScimTransport(
+            "app",
+            base_url,
+            token=TOKEN,
+            concurrency=concurrency,
+            timeout=timeout,
+            allow_private=True,
+            headers=Headers(
+                described.accept or codec.ACCEPT, codec.CONTENT_TYPE, described.user_agent or "jml-orchestrator"
+            ),
+        )
         outbox_store = SqlOutbox(office.database)
         self._outbox = OutboxPublisher(self, outbox_store)
         self.lanes = Lanes(
@@ -171,6 +188,8 @@ class Connector:
             concurrency=concurrency,
             backoff=Backoff(base=2, most=900),
             attempts=attempts,
+            application=application,
+            discover=discover,
         )
         self.relay = RelayFlow(SqlAttentionStore(office.database), outbox_store, self._outbox, self, clock)
 

@@ -171,6 +171,7 @@ def configuration(bootstrap: str, database_url: str, audit_dir: Path, **settings
             "apps": {
                 APP: {
                     "base_url": "http://127.0.0.1:9/scim/v2",
+                    "allow_private": True,
                     "groups": 'person.department == "" ? [] : [person.department]',
                     "attributes": {
                         "userName": "person.user_name",

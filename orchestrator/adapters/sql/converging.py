@@ -12,7 +12,7 @@ from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import observed, read_account, read_health, read_progress, subject_of
 from orchestrator.adapters.sql.tables import account, application, entitlement_group, subject
-from orchestrator.domain.account import Account, Progress
+from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.ports import ApplicationHealth, ProgressUpdate
 from schemas.envelope import Message
 
@@ -28,6 +28,7 @@ _KNOWN = (
     "attempts",
     "error_code",
     "error",
+    "refers_to",
     "attention_at",
 )
 
@@ -49,6 +50,19 @@ class SqlConvergeStore:
             .where(_OF_APP, among(account.c.person_id))
             .order_by(account.c.person_id)
             .with_for_update()
+        )
+        self.remote_ids = sa.select(account.c.person_id, account.c.remote_id).where(_OF_APP, among(account.c.person_id))
+        # Whoever holds one of these rows looks at the account itself, or has it looked at. Waiting could be for ever:
+        # it may hold the row and wait for the one it refers to, which is ours.
+        free = (
+            sa.select(account.c.person_id)
+            .where(_OF_APP, among(account.c.refers_to), account.c.status == AccountStatus.APPLIED.value)
+            .with_for_update(skip_locked=True)
+        )
+        self.look_again = (
+            sa.update(account)
+            .where(_OF_APP, account.c.person_id.in_(free))
+            .values(attention_at=sa.bindparam("b_now", type_=account.c.attention_at.type))
         )
         self._group_ids = sa.select(entitlement_group.c.name, entitlement_group.c.remote_id).where(
             entitlement_group.c.app == sa.bindparam("b_app"),
@@ -175,9 +189,21 @@ class SqlConvergeTransaction:
                 "attempts": update.progress.attempts,
                 "error_code": update.progress.error_code,
                 "error": update.progress.error,
+                "refers_to": update.progress.refers_to,
                 "attention_at": update.attention_at,
             }
             for update in sorted(updates, key=lambda update: update.person_id)
         ]
         await self._statements.save.run(self._connection, rows)
         return await save_segment(self._connection, outbox, now)
+
+    async def remote_ids(self, app: str, person_ids: Sequence[str]) -> dict[str, str | None]:
+        """The ids in the application of these accounts, which `lock` has locked."""
+        values = {"b_app": app, **self._database.values(person_ids)}
+        rows = await self._connection.execute(self._statements.remote_ids, values)
+        return {row.person_id: row.remote_id for row in rows}
+
+    async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
+        """Have those accounts looked at that are done and refer to one of `referred`, whose id is new."""
+        values = {"b_app": app, "b_now": now, **self._database.values(referred)}
+        await self._connection.execute(self._statements.look_again, values)

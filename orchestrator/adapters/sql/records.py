@@ -153,6 +153,7 @@ def read_progress(row: RowMapping) -> Progress:
         attempts=row["attempts"],
         error_code=row["error_code"],
         error=row["error"],
+        refers_to=row["refers_to"],
     )
 
 

@@ -97,6 +97,7 @@ account = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error_code", sa.String(40)),
     sa.Column("error", FreeText),
+    sa.Column("refers_to", PersonId),
     # Both sides: when the relay should have a look. Null when nothing is open.
     sa.Column("attention_at", Instant),
     # When the revision was decided, by the machine's time: an end that HR states late is overdue only from then on.
@@ -105,6 +106,13 @@ account = sa.Table(
 )
 sa.Index("ix_account_attention_at", account.c.attention_at, postgresql_where=account.c.attention_at.is_not(None))
 sa.Index("ix_account_remote_id", account.c.app, account.c.remote_id)
+sa.Index(
+    "ix_account_refers_to",
+    account.c.app,
+    account.c.refers_to,
+    postgresql_where=account.c.refers_to.is_not(None),
+    sqlite_where=account.c.refers_to.is_not(None),
+)
 sa.Index("ix_account_parked", account.c.app, postgresql_where=account.c.status == "parked")
 OPEN_END = sa.text("state IN ('inactive', 'absent') AND (status <> 'applied' OR applied_revision < revision)")
 """Access that should be over and is not known to be. Word for word the condition of the index: with parameters in its

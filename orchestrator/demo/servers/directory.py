@@ -61,7 +61,7 @@ class Table:
         before = self.rows.get(row.get("id", ""))
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if before is None:
-            row["id"] = uuid4().hex
+            row["id"] = self.new_id(row)
             meta = {"resourceType": self.type.name, "created": now, "location": f"{location}/{row['id']}"}
         else:
             self._unindex(before)
@@ -73,6 +73,10 @@ class Table:
             if (value := row.get(attr)) is not None:
                 values.setdefault(comparable(attr, value), {})[row["id"]] = None
         return row
+
+    def new_id(self, row: Row) -> str:
+        """What a new row is called."""
+        return uuid4().hex
 
     def delete(self, id_: str) -> None:
         self._unindex(self.get(id_))

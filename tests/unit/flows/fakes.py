@@ -163,6 +163,8 @@ class FakeConvergeStore:
         self.defect: Exception | None = None
         self.transactions = 0
         self.loads: list[list[str]] = []
+        self.locked: list[list[str]] = []
+        self.looked_again: list[list[str]] = []
 
     def add(self, account: Account, progress: Progress | None = None) -> None:
         """A row, as the resolver wrote it."""
@@ -244,6 +246,7 @@ class FakeConvergeTransaction:
 
     async def lock(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """See the port."""
+        self._store.locked.append(sorted(person_ids))
         rows = {person_id: self._store.rows[person_id] for person_id in person_ids if person_id in self._store.rows}
         return {person_id: (progress.version, account.revision) for person_id, (account, progress) in rows.items()}
 
@@ -253,6 +256,14 @@ class FakeConvergeTransaction:
         """See the port."""
         self.updates, self.messages = list(updates), list(outbox)
         return len(self._store.segments) + 1 if outbox else None
+
+    async def remote_ids(self, app: str, person_ids: Sequence[str]) -> dict[str, str | None]:
+        """See the port."""
+        return {one: self._store.rows[one][1].remote_id for one in person_ids if one in self._store.rows}
+
+    async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
+        """See the port."""
+        self._store.looked_again.append(list(referred))
 
 
 def replace_version(progress: Progress) -> Progress:

@@ -209,6 +209,20 @@ async def test_a_broker_that_stays_down_does_not_either(
     assert store.rows["ada"][1].version > 1
 
 
+async def test_whom_an_account_refers_to_is_locked_with_it(saver: Saver, store: FakeConvergeStore) -> None:
+    """Or each of two transactions could miss what the other is about to write."""
+    done = Progress(applied_revision=1, status=AccountStatus.APPLIED, refers_to="bea")
+    store.add(account("bea"), Progress(remote_id="r7"))
+    await save(saver, ProgressUpdate("ada", done, None, linked=None))
+    assert store.locked == [["ada", "bea"]]
+    assert store.attention["ada"] == NOW, "its reference has an id that it was not linked to"
+    await save(saver, ProgressUpdate("ada", replace(done, version=1), None, linked="r7"))
+    assert store.attention["ada"] is None
+    assert store.looked_again == []
+    await save(saver, ProgressUpdate("bea", Progress(remote_id="r8"), None, appeared=True))
+    assert store.looked_again == [["bea"]]
+
+
 # --- loader ----------------------------------------------------------------------------------------------------------
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.clock import SimulatedClock
+from orchestrator.dialects.standard import STANDARD
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import Ambiguous, JmlError, Rejected, Unavailable
 from orchestrator.flows import membership as membership_module
+from orchestrator.flows.application import Application
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.membership import Membership
 from orchestrator.ports import ApplicationHealth, ScimRequest, ScimResponse
@@ -105,7 +107,7 @@ async def caller(transport: FakeTransport, clock: SimulatedClock) -> AsyncIterat
 
 @pytest.fixture
 async def membership(caller: Caller, store: FakeConvergeStore, clock: SimulatedClock) -> AsyncIterator[Membership]:
-    membership = Membership("crm", caller, store, clock, chunk=3)
+    membership = Membership("crm", caller, store, clock, Application(STANDARD), chunk=3)
     yield membership
     await membership.close()
 
@@ -320,7 +322,13 @@ def test_ten_thousand_people_into_ten_groups_cost_a_hundredth_of_one_call_each()
         caller = Caller(FakeTransport(slowly), SimulatedClock(NOW), 16, on_health)
         room = asyncio.Event()
         membership = Membership(
-            "crm", caller, FakeConvergeStore(), SimulatedClock(NOW), chunk=500, on_waiting=lambda: room.set()
+            "crm",
+            caller,
+            FakeConvergeStore(),
+            SimulatedClock(NOW),
+            Application(STANDARD),
+            chunk=500,
+            on_waiting=lambda: room.set(),
         )
         under_way = 0
 

@@ -1,0 +1,55 @@
+"""What an operator knows better of an application than its dialect: `[apps.X] capabilities` and `behaves`."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.dialects.base import Dialect
+from orchestrator.domain.discovery import Capabilities
+from orchestrator.domain.scim_read import TOLERANCES
+
+
+class CapabilitiesConfig(BaseModel):
+    """What the application can do; a key that is absent is left to the dialect and to discovery."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    patch: bool | None = None
+    put: bool | None = None
+    filter: bool | None = None
+    etag: bool | None = None
+    cursor: bool | None = None
+    max_results: int | None = Field(default=None, ge=1, le=10_000)
+
+    def known(self) -> Capabilities:
+        """The same as a domain value."""
+        return Capabilities(**self.model_dump())
+
+
+class BehavesConfig(BaseModel):
+    """How the application behaves; the keys are those of `dialects.base.Dialect`, absent ones stay as they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lookup: tuple[str, ...] | None = None
+    ambiguous: tuple[str, ...] | None = None
+    filter_paths: bool | None = None
+    patchable: frozenset[str] | None = None
+    ignored: frozenset[str] | None = None
+    required: tuple[str, ...] | None = None
+    deactivate: Literal["active", "delete"] | None = None
+    deactivated: Literal["inactive", "gone"] | None = None
+    deleted: Literal["gone", "inactive"] | None = None
+    member_filters: bool | None = None
+    page_size: int | None = Field(default=None, ge=1, le=10_000)
+    user_agent: str | None = None
+    accept: str | None = None
+    tolerance: Literal["lenient", "strict"] | None = None
+
+    def over(self, dialect: Dialect) -> Dialect:
+        """The dialect with what is given in place of its own."""
+        given: dict[str, Any] = self.model_dump(exclude_none=True)
+        if self.tolerance is not None:
+            given["tolerance"] = TOLERANCES[self.tolerance]
+        return replace(dialect, **given)

@@ -1,0 +1,90 @@
+"""What applications answer, read whatever it looks like."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.domain.scim_read import LENIENT, STRICT, read_page, read_resource, scim_type
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "active", "name", "emails", "manager", "urn:x", "schemas"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None)
+@given(rows=st.lists(json, max_size=5))
+def test_no_row_fails_a_page(rows: list[Any]) -> None:
+    good = {"id": "17", "schemas": ["x"], "userName": "ada"}
+    for tolerance in (LENIENT, STRICT):
+        page = read_page({"totalResults": 9, "Resources": [*rows, good]}, tolerance)
+        assert page is not None
+        assert page.rows[-1] == good
+        assert page.received == len(rows) + 1
+        assert all(isinstance(row["id"], str) and row["id"] for row in page.rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "read"),
+    [
+        ({"id": 17}, {"id": "17"}),
+        ({"id": "x", "active": "False"}, {"id": "x", "active": False}),
+        ({"id": "x", "active": "perhaps"}, {"id": "x", "active": "perhaps"}),
+        ({"id": "x", "name": "Ada"}, {"id": "x", "name": {"formatted": "Ada"}}),
+        ({"id": "x", "emails": "a@b"}, {"id": "x", "emails": [{"value": "a@b"}]}),
+        ({"id": "x", "emails": ["a@b"]}, {"id": "x", "emails": [{"value": "a@b"}]}),
+        ({"id": "x", "emails": {"value": "a@b"}}, {"id": "x", "emails": [{"value": "a@b"}]}),
+        ({"id": "x", "emails": None}, {"id": "x", "emails": None}),
+        (
+            {"id": "x", "emails": [{"value": "a", "primary": "true"}]},
+            {"id": "x", "emails": [{"value": "a", "primary": True}]},
+        ),
+        ({"id": "x", "urn:e": {"manager": "7"}}, {"id": "x", "urn:e": {"manager": {"value": "7"}}}),
+    ],
+)
+def test_what_is_tolerated(row: dict[str, Any], read: dict[str, Any]) -> None:
+    assert read_resource(row, LENIENT) == read
+
+
+@pytest.mark.parametrize("row", [{"id": 17, "schemas": []}, {"id": "x"}, {"id": "", "schemas": []}, {}, 7, None])
+def test_what_the_strict_do_not_take(row: Any) -> None:
+    assert read_resource(row, STRICT) is None
+
+
+def test_true_is_no_id() -> None:
+    assert read_resource({"id": True}, LENIENT) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        ({"totalResults": 0}, 0),
+        ({"totalResults": "0", "Resources": None}, 0),
+        ({"schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"]}, 0),
+        ({"Resources": [{"id": "x"}]}, 1),
+        ({"totalResults": 5}, None),
+        ({"Resources": {}}, None),
+        ({"detail": "no"}, None),
+        (None, None),
+    ],
+)
+def test_what_is_a_list(body: dict[str, Any] | None, rows: int | None) -> None:
+    page = read_page(body, LENIENT)
+    assert (None if page is None else len(page.rows)) == rows
+
+
+def test_a_list_without_a_total_is_none_to_the_strict() -> None:
+    assert read_page({"Resources": []}, STRICT) is None
+
+
+def test_the_keyword_of_an_error() -> None:
+    assert scim_type({"scimType": "uniqueness"}) == "uniqueness"
+    assert scim_type({"Errors": [{"code": "400", "scimType": "tooMany"}]}) == "tooMany"
+    assert scim_type({"Errors": ["x"], "scimType": 7}) is None
+    assert scim_type(None) is None

@@ -1,0 +1,142 @@
+"""Every dialect keeps the contract, and reads what its vendor's pages show."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.bootstrap import connect
+from orchestrator.config import AppConfig
+from orchestrator.demo.servers.habits import VENDORS
+from orchestrator.dialects import STANDARD, dialects
+from orchestrator.dialects.base import Dialect
+from orchestrator.domain.outcome import classify
+from orchestrator.domain.paths import ENTERPRISE
+from orchestrator.domain.scim_read import STRICT
+from orchestrator.errors import Rejected
+from orchestrator.flows.application import Application
+from orchestrator.ports import ScimResponse
+
+SAMPLES = Path(__file__).parents[1] / "samples/dialects"
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+ADA = {
+    "userName": "ada@example.com",
+    "externalId": "ada",
+    "name": {"givenName": "Ada", "familyName": "King"},
+    "displayName": "Ada King",
+    "emails": [{"value": "home@example.com", "type": "home"}, {"value": "a@b", "type": "work", "primary": True}],
+    "entitlements": [{"value": "00e"}],
+    ENTERPRISE: {"department": "Research"},
+}
+every = pytest.mark.parametrize("dialect", dialects().values(), ids=lambda one: one.name)
+
+
+@every
+def test_a_dialect_says_where_it_is_from(dialect: Dialect) -> None:
+    assert dialect.title
+    assert all(source.startswith("https://") for source in dialect.sources)
+    assert dialect.sources
+
+
+@every
+def test_limits_can_be_obeyed(dialect: Dialect) -> None:
+    for limit in dialect.limits:
+        assert limit.calls > 0
+        assert limit.seconds > 0
+        assert limit.burst is None or 0 < limit.burst <= limit.calls
+    assert len({limit.kind for limit in dialect.limits}) == len(dialect.limits)
+
+
+@every
+def test_a_shape_does_not_change_what_it_made(dialect: Dialect) -> None:
+    application = Application(dialect)
+    once = application.shaped(ADA)
+    assert application.shaped(once) == once
+    assert application.change("17", ADA, ADA, active=None) is None
+
+
+@every
+def test_what_is_shown_of_a_created_account_is_what_was_wanted(dialect: Dialect) -> None:
+    application = Application(dialect)
+    created = application.create(ADA).body or {}
+    shown = application.user(ScimResponse(201, {**created, "id": "17"}))
+    assert shown is not None
+    assert application.shows(shown, ADA) == ADA
+
+
+def test_each_dialect_of_a_vendor_has_a_sample_and_a_simulated_application() -> None:
+    assert {file.stem for file in SAMPLES.glob("*.json")} == set(dialects()) - {STANDARD, "standard-1.1"}
+    assert set(VENDORS) == set(dialects())
+
+
+@pytest.mark.parametrize("file", sorted(SAMPLES.glob("*.json")), ids=lambda file: file.stem)
+def test_what_a_vendor_shows_is_read(file: Path) -> None:
+    sample: dict[str, Any] = json.loads(file.read_text())
+    application = Application(dialects()[file.stem])
+    user = application.user(ScimResponse(200, sample["user"]))
+    assert user is not None
+    assert user["id"] == str(sample["user"]["id"])
+    assert application.is_active(user) is True
+    page = application.page(ScimResponse(200, sample["list"]))
+    assert page is not None
+    assert [row["id"] for row in page.rows] == [user["id"]]
+    assert isinstance(user.get("emails", []), list)
+    manager = user.get(ENTERPRISE, {}).get("manager")
+    assert manager is None or isinstance(manager["value"], str)
+    status, body = sample["error"]["status"], sample["error"]["body"]
+    error = classify(status, body, {}, NOW)
+    assert (error is None) is (status in (404, 409))
+    assert error is None or len(str(error)) < 200
+    assert "user_must_have" not in str(error), "what an application says in its own words may name people"
+
+
+def test_an_unknown_dialect_is_refused_with_those_that_are_known() -> None:
+    given = {"base_url": "https://a.example", "attributes": {"userName": "person.user_name"}, "dialect": "sap"}
+    with pytest.raises(ValueError, match=r"there is no dialect 'sap'; the dialects are atlassian, .*zoom"):
+        AppConfig.model_validate(given)
+
+
+def test_what_an_application_requires_is_missed_before_it_is_asked() -> None:
+    with pytest.raises(Rejected, match="Salesforce creates no account without entitlements: map it"):
+        Application(dialects()["salesforce"]).create({"userName": "ada"})
+
+
+def test_one_value_is_the_primary_one() -> None:
+    shaped = Application(dialects()["aws-identity-center"]).shaped(ADA)
+    assert [one["value"] for one in shaped["emails"]] == ["a@b"]
+
+
+def test_a_name_for_gitlab_is_in_one_piece() -> None:
+    shaped = Application(dialects()["gitlab"]).shaped(ADA)
+    assert shaped["name"] == {"formatted": "Ada King"}
+    assert "displayName" not in shaped
+
+
+def test_an_operator_knows_better_than_a_dialect() -> None:
+    settings = AppConfig.model_validate(
+        {
+            "base_url": "https://a.example",
+            "attributes": {"userName": "person.user_name"},
+            "dialect": "okta",
+            "capabilities": {"patch": False, "max_results": 20},
+            "behaves": {"deactivate": "delete", "deleted": "inactive", "lookup": ["externalId"], "tolerance": "strict"},
+        }
+    )
+    _, application = connect("crm", settings, SystemClock())
+    assert application.capabilities.patch is False
+    assert application.page_size == 20
+    dialect = application.dialect
+    assert (dialect.deactivate, dialect.deleted, dialect.lookup) == ("delete", "inactive", ("externalId",))
+    assert dialect.tolerance is STRICT
+    assert dialect.patchable == frozenset({"active"}), "what nobody spoke of stays"
+
+
+@pytest.mark.parametrize("given", [{"deactivate": "hope"}, {"page_size": 0}, {"vendor": "x"}])
+def test_behaviour_that_nobody_knows_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="behaves"):
+        AppConfig.model_validate(
+            {"base_url": "https://a.example", "attributes": {"userName": "person.user_name"}, "behaves": given}
+        )
