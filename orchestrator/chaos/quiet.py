@@ -6,7 +6,6 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from orchestrator.adapters.audit_files import ENTRIES
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.settling import SqlSettling
 from orchestrator.adapters.sql.tables import account
@@ -22,7 +21,7 @@ class Quiet:
     def __init__(self, database: Database, audit: Path, clock: Clock, *, rechecks: bool) -> None:
         self._settling = SqlSettling(database)
         self._database = database
-        self._audit = audit / ENTRIES
+        self._audit = audit
         self._clock = clock
         self._rechecks = rechecks
 
@@ -59,4 +58,5 @@ class Quiet:
             return left - int((await connection.execute(rechecks)).scalar_one())
 
     def _size(self) -> int:
-        return self._audit.stat().st_size if self._audit.exists() else 0
+        """How much the auditor has written, in whatever files it keeps."""
+        return sum(one.stat().st_size for one in self._audit.rglob("*") if one.is_file())

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from orchestrator.cli.options import AsJson, run_service
+from orchestrator.cli.progress import Bars
 from orchestrator.config import EMBEDDED
-from orchestrator.log import configure
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -50,7 +49,7 @@ def resolve(
     """
     from orchestrator.bench.resolving import bench_resolve
 
-    with _Bars() as bars:
+    with Bars() as bars:
         _report(bench_resolve(kafka, store, apps=apps, count=events, progress=bars), as_json)
 
 
@@ -69,7 +68,7 @@ def converge(
     """
     from orchestrator.bench.converging import bench_converge
 
-    with _Bars() as bars:
+    with Bars() as bars:
         _report(
             bench_converge(
                 kafka, store, count=accounts, concurrency=concurrency, latency=latency_ms / 1000, progress=bars
@@ -93,31 +92,8 @@ def memory(
     """
     from orchestrator.bench.memory import bench_memory
 
-    with _Bars() as bars:
+    with Bars() as bars:
         _report(bench_memory(kafka, store, people=people, progress=bars), as_json)
-
-
-class _Bars:
-    """Progress on standard error, one bar for each phase."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-        self._bars = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Show how far a phase is."""
-        if phase not in self._tasks:
-            self._tasks[phase] = self._bars.add_task(phase, total=total)
-        self._bars.update(self._tasks[phase], completed=done, total=total)
-
-    def __enter__(self) -> "_Bars":
-        configure("error")
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
 
 
 def _report(work: Coroutine[Any, Any, dict[str, Any]], as_json: bool) -> None:
