@@ -52,11 +52,12 @@ class Habit:
     only: frozenset[str] = frozenset()
     rate: float = RATE
     stubborn_rate: float = STUBBORN_RATE
+    slow: float = SLOW_SECONDS
 
     @classmethod
-    def of(cls, *only: str, rate: float) -> "Habit":
+    def of(cls, *only: str, rate: float, slow: float = SLOW_SECONDS) -> "Habit":
         """Just these faults."""
-        return cls(frozenset(only), rate, rate)
+        return cls(frozenset(only), rate, rate, slow)
 
 
 EVERYTHING = Habit()
@@ -106,7 +107,7 @@ class Unruly:
             await asyncio.sleep(HANG_SECONDS)
             return answer
         if fault == "slow":
-            await asyncio.sleep(SLOW_SECONDS)
+            await asyncio.sleep(self._habit.slow)
         if fault in AS_ASKED:
             return self._done(request, caller, fault)
         return self._refused(request, caller, fault)

@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
-import random
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import psutil
 from sqlalchemy.engine import make_url
 
+from orchestrator.bench.processes import environment
 from orchestrator.chaos.clock import set_clock
 from orchestrator.chaos.evidence import Pause
 from orchestrator.chaos.faults import Habit
@@ -29,25 +28,7 @@ CREW = {"resolver": 2, "connector": 3, "scheduler": 2, "relay": 1, "auditor": 2}
 DATABASE = "database"
 """The peer that every role has; the others are applications."""
 GRACE_SECONDS = 40.0
-FIRST_PORT, LAST_PORT = 20_000, 32_000
-"""Below the ports that Linux hands to outgoing connections, so that a restarted role finds its own free."""
 POSTGRES_PORT = 5432
-
-
-def environment(**ours: str) -> dict[str, str]:
-    """What a child inherits. Our caller's `JML_` settings are left out: they would override the run's configuration."""
-    root = str(Path(__file__).parents[2])
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("JML_")}
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH")])), **ours}
-
-
-def free_port(chance: random.Random) -> int:
-    """A port for a role's metrics."""
-    while True:
-        port = chance.randrange(FIRST_PORT, LAST_PORT)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +224,13 @@ class Application:
         self._arguments = [name, "--fd", str(self._listener.fileno()), "--folder", str(folder)]
         self._arguments += ["--control", str(control), "--seed", seed, *([] if unique else ["--not-unique"])]
         if habit is not None:
-            self._arguments += ["--rate", str(habit.rate), *(f"--only={fault}" for fault in sorted(habit.only))]
+            self._arguments += [
+                "--rate",
+                str(habit.rate),
+                "--slow",
+                str(habit.slow),
+                *(f"--only={fault}" for fault in sorted(habit.only)),
+            ]
         self._tokens = tokens
         self._process: asyncio.subprocess.Process | None = None
 
@@ -286,12 +273,3 @@ def policy(base_url: str, department: str | None) -> dict[str, Any]:
             "emails": '[{"value": person.email, "type": "work", "primary": true}]',
         },
     }
-
-
-def toml(tables: Mapping[str, Any], path: Sequence[str] = ()) -> str:
-    """Settings as a `jml.toml`. JSON's strings, numbers and lists are TOML's."""
-    plain = {name: value for name, value in tables.items() if not isinstance(value, Mapping)}
-    text = [f"[{'.'.join(path)}]"] if path and plain else []
-    text += [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in plain.items()]
-    text += [toml(value, (*path, json.dumps(name))) for name, value in tables.items() if isinstance(value, Mapping)]
-    return "\n".join(text) + "\n"

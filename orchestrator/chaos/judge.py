@@ -314,7 +314,7 @@ def leavers_go_first(evidence: Evidence) -> Iterator[str]:
         for deed in evidence.deeds[app]:
             if deed.method == "POST" and deed.person and deed.after is not None:
                 made[deed.caller].append(deed)
-        troubled = {deed.person for deed in evidence.deeds[app] if deed.fault}
+        troubled = {deed.person for deed in evidence.deeds[app] if deed.fault not in ("", "slow")}
         outs, ins = _issued(evidence, app, TAKES_AWAY), _issued(evidence, app, ("create",))
         for person, deeds in evidence.changes(app).items():
             for deed in deeds:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from orchestrator.bench.quantiles import quantile
 from orchestrator.chaos.evidence import Blow
 from orchestrator.chaos.report import Outcome
-from orchestrator.chaos.times import Left, quantile, recoveries
+from orchestrator.chaos.times import Left, recoveries
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 900, 220, 60, 30
 BANDS = {"pause": "#b6d5ff"}

@@ -4,8 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.bench.quantiles import spread
 from orchestrator.chaos.evidence import Evidence
-from orchestrator.chaos.times import Left, departures, recoveries, spread
+from orchestrator.chaos.times import Left, departures, recoveries
 
 
 @dataclass(frozen=True, slots=True)

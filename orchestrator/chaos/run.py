@@ -39,7 +39,7 @@ class Settings:
 
 async def run_chaos(settings: Settings, folder: Path, progress: Progress) -> Outcome:
     """Play it in `folder`, which keeps all evidence. Raises UserError where it would touch what is not its own."""
-    setting = Setting(settings.kafka, settings.store, settings.seed, settings.apps, settings.rechecks)
+    setting = Setting(settings.kafka, settings.store, settings.seed, settings.apps, rechecks=settings.rechecks)
     async with open_stage(setting, folder) as stage:
         return await _play(settings, stage, progress)
 

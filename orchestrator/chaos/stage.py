@@ -16,10 +16,12 @@ from orchestrator.adapters.audit_files import read_entries
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
 from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.settling import SqlSettling
 from orchestrator.bench.place import Place, open_place
+from orchestrator.bench.processes import free_port, toml
 from orchestrator.chaos.evidence import DEPARTMENT, Blow, Evidence, deeds, lines, set_right
 from orchestrator.chaos.faults import HANG_SECONDS, Habit
-from orchestrator.chaos.fleet import CREW, Application, Ground, Worker, free_port, policy, toml
+from orchestrator.chaos.fleet import CREW, Application, Ground, Worker, policy
 from orchestrator.chaos.plan import Told
 from orchestrator.chaos.quiet import Quiet
 from orchestrator.errors import BrokerUnavailable, UserError
@@ -48,6 +50,8 @@ class Setting:
     """Whether applications refuse a second account of the same name; None: every second one does not."""
     habit: Habit | None = None
     mutant: str | None = None
+    late: tuple[str, ...] = ()
+    """Of the crew, those who do not begin with the others."""
 
 
 @asynccontextmanager
@@ -88,7 +92,8 @@ async def open_stage(setting: Setting, folder: Path) -> AsyncIterator["Stage"]:
                 await application.start()
             for worker in workers:
                 await worker.open()
-                await worker.start()
+                if worker.name not in setting.late:
+                    await worker.start()
             yield Stage(setting, folder, place, workers, departments, tokens)
         finally:
             for worker in workers:
@@ -133,9 +138,28 @@ class Stage:
         self._control = folder / "faults.on"
         self._told: list[Told] = []
 
-    def worker(self, name: str) -> Worker:
-        """One of the processes, by its name: `connector-2`."""
-        return next(one for one in self.workers if one.name == name)
+    @property
+    def begun(self) -> list[Worker]:
+        """Those who were started."""
+        return [one for one in self.workers if one.lives]
+
+    def crew(self, role: str) -> list[Worker]:
+        """All processes of a role."""
+        return [one for one in self.workers if one.role == role]
+
+    async def until_decided(self, events: int) -> None:
+        """Wait until so many events have been taken in and committed."""
+        database = Database(self._place.config.store.url, pool_size=1)
+        try:
+            while await SqlSettling(database).settled() < events:
+                await asyncio.sleep(0.05)
+        finally:
+            await database.close()
+
+    async def until_called(self, calls: int) -> None:
+        """Wait until applications have answered so many calls."""
+        while sum(len(lines(self._folder / f"{app}.deeds.jsonl")) for app in self._departments) < calls:
+            await asyncio.sleep(0.05)
 
     def faults(self, *, on: bool) -> None:
         """Let the applications misbehave, or not."""
@@ -150,10 +174,10 @@ class Stage:
         `again`: after an outage, whoever could not begin is started once more, as a supervisor does.
         """
         async with httpx.AsyncClient(timeout=5) as client:
-            for number, worker in enumerate(self.workers):
-                progress("starting", number, len(self.workers))
+            for number, worker in enumerate(self.begun):
+                progress("starting", number, len(self.begun))
                 await self._until_ready(worker, client, again=again)
-        progress("starting", len(self.workers), len(self.workers))
+        progress("starting", len(self.begun), len(self.begun))
 
     async def _until_ready(self, worker: Worker, client: httpx.AsyncClient, *, again: bool) -> None:
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
@@ -225,7 +249,7 @@ class Stage:
         await self._stop()
         logs["quarantine reasons"] = await self._reasons()
         folder = self._folder
-        logs |= {worker.log.name: worker.log.read_bytes() for worker in self.workers}
+        logs |= {worker.log.name: worker.log.read_bytes() for worker in self.begun}
         raw = [entry for _, entry in read_entries(folder / "audit")]
         logs["audit log"] = b"\n".join(raw)
         entries = [orjson.loads(entry) for entry in raw]
@@ -251,7 +275,7 @@ class Stage:
         """What every role tells of itself, and whether it still runs."""
         found = {}
         async with httpx.AsyncClient(timeout=10) as client:
-            for worker in self.workers:
+            for worker in self.begun:
                 if not worker.running:
                     self.exits.append(f"{worker.name} ended by itself; see {worker.log.name}")
                     continue

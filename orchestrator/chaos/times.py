@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from orchestrator.chaos.evidence import Blow, Evidence, seconds, worker_of
 from orchestrator.chaos.plan import SOURCE, end_of, expected
@@ -50,18 +50,6 @@ def departures(evidence: Evidence) -> Iterator[Left]:
             ]
             if person in ends and closed and closed[-1] >= max(ends[person]):
                 yield Left(person, app, *ends[person], closed[-1])
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of them does not exceed."""
-    return ordered[max(0, -(-int(len(ordered) * share * 1000) // 1000) - 1)]
-
-
-def spread(took: Sequence[float]) -> dict[str, Any]:
-    """How many, and p50, p95, p99 and the longest, in seconds."""
-    ordered = sorted(took)
-    shares = {f"p{share}": round(quantile(ordered, share / 100), 3) for share in (50, 95, 99) if ordered}
-    return {"measured": len(ordered), **shares, **({"max": round(ordered[-1], 3)} if ordered else {})}
 
 
 def recoveries(evidence: Evidence) -> dict[str, list[float]]:

@@ -78,6 +78,71 @@ def converge(
 
 
 @app.command()
+def pipeline(
+    events: Annotated[int, typer.Option(min=100, help="People to hire, all at once.")] = 4_000,
+    apps: Annotated[int, typer.Option(min=1, max=20, help="Connected applications.")] = 5,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at once to each application.")] = 16,
+    latency_ms: Annotated[float, typer.Option(min=0, help="What an application takes to answer.")] = 0,
+    kafka: Kafka = EMBEDDED,
+    store: Store = "sqlite",
+    as_json: AsJson = False,
+) -> None:
+    """Events a second through the whole pipeline, from HR's topic to accounts in all applications.
+
+    Every role is a process, as in production; on the embedded broker all of them are in one. The floor sends as many
+    calls and messages with the bare clients.
+
+    Example: `jml bench pipeline --kafka localhost:9092 --store postgresql+asyncpg://jml@localhost/postgres`
+    """
+    from orchestrator.bench.pipeline import bench_pipeline
+
+    with Bars() as bars:
+        _report(
+            bench_pipeline(
+                kafka,
+                store,
+                apps=apps,
+                count=events,
+                latency=latency_ms / 1000,
+                concurrency=concurrency,
+                progress=bars,
+            ),
+            as_json,
+        )
+
+
+@app.command()
+def leaver(
+    joiners: Annotated[int, typer.Option(min=0, help="People who are hired just before.")] = 20_000,
+    leavers: Annotated[int, typer.Option(min=10, max=2000, help="People who leave, one after another.")] = 200,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at once to the application.")] = 16,
+    latency_ms: Annotated[float, typer.Option(min=0, help="What the application takes to answer.")] = 20,
+    kafka: Kafka = EMBEDDED,
+    store: Store = "sqlite",
+    as_json: AsJson = False,
+) -> None:
+    """From the event that somebody left to the verified deactivation, while joiners stand in line.
+
+    Example: `jml bench leaver --joiners 20000 --kafka localhost:9092 --store postgresql+asyncpg://jml@localhost/postgres`
+    """
+    from orchestrator.bench.leaving import bench_leaver
+
+    with Bars() as bars:
+        _report(
+            bench_leaver(
+                kafka,
+                store,
+                joiners=joiners,
+                leavers=leavers,
+                latency=latency_ms / 1000,
+                concurrency=concurrency,
+                progress=bars,
+            ),
+            as_json,
+        )
+
+
+@app.command()
 def memory(
     people: Annotated[
         int, typer.Option(min=2000, help="People at the second measurement; the first is at 1,000.")
