@@ -26,6 +26,7 @@ from orchestrator.bench.server import Applications
 from orchestrator.bootstrap import open_runtime, running
 from orchestrator.config import EMBEDDED
 from orchestrator.errors import UserError
+from orchestrator.flows.converge import RECHECK
 from orchestrator.roles import role, role_names
 from schemas.topics import AUDIT_ENTRIES, HR_EVENTS, lane_topic, topics
 
@@ -97,7 +98,10 @@ async def settle(place: Place, count: int, first: int, progress: Progress, phase
     settling = SqlSettling(database)
     try:
         await publish(place.bootstrap, [joiner(number) for number in range(first, first + count)])
-        while (left := await settling.left(now=SystemClock().now(), events=first + count)) > 0:
+        while True:
+            left = await settling.left(now=SystemClock().now(), events=first + count)
+            if left <= await settling.waiting(RECHECK):  # a second look in a minute and a half keeps nobody out
+                break
             progress(phase, max(count - left, 0), count)
             await asyncio.sleep(POLL_SECONDS)
         progress(phase, count, count)

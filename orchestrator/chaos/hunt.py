@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from orchestrator.chaos.judge import judge
 from orchestrator.chaos.scenes import SCENE_OF, SCENES, SETTLE_SECONDS, Scene
 from orchestrator.chaos.stage import Progress, Setting, open_stage
@@ -70,6 +72,7 @@ async def hunt(
         place = folder / (mutant or f"control-{scene}")
         place.mkdir()
         rows.append(await _play(kafka, store, mutant, SCENES[scene], place))
+        (folder / "rows.json").write_bytes(orjson.dumps([row.document() for row in rows], option=orjson.OPT_INDENT_2))
     progress("mutants and controls", len(plays), len(plays))
     return rows
 

@@ -277,7 +277,7 @@ def test_a_clock_that_was_ahead_excuses_what_came_early() -> None:
 
 
 def test_recovery_is_the_first_work_after_a_blow() -> None:
-    writer = {"writer": "resolver@host-77-abc123"}
+    writer: dict[str, Any] = {"writer": "resolver@host-77-abc123"}
     entries = [*ENTRIES, entry(33, "person_resolved", "W1", **writer), entry(38, "event_received", "W1", **writer)]
     blows = [
         Blow("kill", "connector-1", at(21), at(23.5)),
@@ -463,7 +463,7 @@ def test_quantiles_are_values_that_were_measured() -> None:
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Path]:
-    """Servers of our own: the names of our topics are fixed, others may be using the shared ones, and these get hurt."""
+    """Servers of our own: the names of our topics are fixed, others may use the shared ones, and these get hurt."""
     if not (KAFKA and POSTGRES):
         pytest.skip("needs a real Kafka and PostgreSQL: `make services-up` says what to export")
     folder = tmp_path / "services"
