@@ -9,7 +9,7 @@ saves nothing.
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -135,9 +135,10 @@ async def _floor(
     """The seconds that the bare clients need, calls and messages side by side."""
     progress("floor", 0, calls)
     urls = [applications.base_url(app) for app in place.apps]
-    async with _callers(urls, calls // processes, processes, concurrency) as callers:
+    async with _bare_kafka(place) as through, _callers(urls, calls // processes, processes, concurrency) as callers:
+        await through(1)  # new topics need a moment, and so do connections
         began = time.perf_counter()
-        await asyncio.gather(*(_told_to_go(one) for one in callers), _through(place, messages))
+        await asyncio.gather(*(_told_to_go(one) for one in callers), through(messages))
         seconds = time.perf_counter() - began
     progress("floor", calls, calls)
     return seconds
@@ -178,29 +179,32 @@ async def _told_to_go(process: asyncio.subprocess.Process) -> None:
         raise UserError("a process of the floor failed; what it said stands above")
 
 
-async def _through(place: Place, messages: int) -> None:
-    """Send and read so many messages, spread over the topics as the pipeline spreads them."""
+@asynccontextmanager
+async def _bare_kafka(place: Place) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """What sends and reads so many messages, spread over the topics as the pipeline spreads them."""
     names = [HR_EVENTS, AUDIT_ENTRIES, *(lane_topic(app, "provision") for app in place.apps)]
-    share = messages // len(names)
     consumer = AIOKafkaConsumer(*names, bootstrap_servers=place.bootstrap, auto_offset_reset="earliest")
     producer = AIOKafkaProducer(bootstrap_servers=place.bootstrap, enable_idempotence=True, acks="all")
-    await consumer.start()
-    await producer.start()
 
-    async def read() -> None:
-        left = share * len(names)
+    async def read(left: int) -> None:
         while left > 0:
             left -= sum(len(found) for found in (await consumer.getmany(timeout_ms=200, max_records=500)).values())
 
-    async def send() -> None:
+    async def send(share: int) -> None:
         body = b"x" * MESSAGE_BYTES
         for number in range(share):
             for name in names:
                 await producer.send(name, body, key=b"W%07d" % number)
         await producer.flush()
 
+    async def through(messages: int) -> None:
+        share = max(messages // len(names), 1)
+        await asyncio.gather(read(share * len(names)), send(share))
+
+    await consumer.start()
+    await producer.start()
     try:
-        await asyncio.gather(read(), send())
+        yield through
     finally:
         await producer.stop()
         await consumer.stop()

@@ -62,6 +62,7 @@ class Worker:
         self._ground = ground
         self._process: asyncio.subprocess.Process | None = None
         self._log_before = 0
+        self._frozen = 0.0
         self._copying: asyncio.Task[None] | None = None
 
     @property
@@ -143,16 +144,25 @@ class Worker:
 
     async def pause(self, seconds: float) -> None:
         """Freeze it as a suspended machine does; afterwards it goes on as if nothing had happened."""
-        assert self._process is not None
-        caller, process, begin = self.caller, self._process, self._ground.clock.now()
+        self.freeze()
         try:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(seconds)
         finally:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
-            self.pauses.append(Pause(caller, begin.timestamp(), self._ground.clock.now().timestamp()))
+            self.thaw()
+
+    def freeze(self) -> None:
+        """Let it stand still until `thaw`."""
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGSTOP)
+        self._frozen = self._ground.clock.now().timestamp()
+
+    def thaw(self) -> None:
+        """Let it go on, if it is there still."""
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
+        self.pauses.append(Pause(self.caller, self._frozen, self._ground.clock.now().timestamp()))
 
     async def without_disk(self, seconds: float, room: int) -> None:
         """Let no file of it grow beyond `room` bytes: every write that goes further fails with EFBIG, and one that

@@ -89,7 +89,6 @@ async def _play(kafka: str, store: str, mutant: str, scene: Scene, folder: Path)
         unique=scene.unique,
         habit=scene.habit,
         mutant=mutant or None,
-        late=scene.late,
     )
     async with open_stage(setting, folder) as stage:
         await stage.until_ready(_unseen)

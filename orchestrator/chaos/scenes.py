@@ -29,7 +29,6 @@ class Scene:
     crew: Mapping[str, int]
     habit: Habit
     unique: bool = False
-    late: tuple[str, ...] = ()
 
 
 CALM = Habit.of("slow", rate=0.0)
@@ -85,9 +84,13 @@ async def _a_connector_freezes(stage: Stage, progress: Progress) -> None:
 
 
 async def _a_connector_joins(stage: Stage, progress: Progress) -> None:
+    """It was frozen for so long that it is no member any more, and comes when the other one has its hands full."""
+    late = stage.crew("connector")[1]
+    late.freeze()
+    await asyncio.sleep(SESSION_SECONDS * 2)
     await stage.publish(joiners(stage, 40), progress)
     await stage.until_called(4)
-    await stage.crew("connector")[1].start()
+    late.thaw()
 
 
 async def _joiners_stand_in_line(stage: Stage, progress: Progress) -> None:
@@ -105,7 +108,7 @@ SCENES: dict[str, Scene] = {
     "rude": Scene("an application misbehaves", _an_application_misbehaves, SMALL, RUDE),
     "die": Scene("connectors die in mid-call", _connectors_die_in_mid_call, {**SMALL, "connector": 2}, SLUGGISH),
     "freeze": Scene("a connector freezes", _a_connector_freezes, {**SMALL, "connector": 2}, SLUGGISH),
-    "join": Scene("a connector joins", _a_connector_joins, {**SMALL, "connector": 2}, SLUGGISH, late=("connector-2",)),
+    "join": Scene("a connector joins", _a_connector_joins, {**SMALL, "connector": 2}, SLUGGISH),
     "line": Scene("joiners stand in line", _joiners_stand_in_line, SMALL, BUSY, unique=True),
 }
 

@@ -50,8 +50,6 @@ class Setting:
     """Whether applications refuse a second account of the same name; None: every second one does not."""
     habit: Habit | None = None
     mutant: str | None = None
-    late: tuple[str, ...] = ()
-    """Of the crew, those who do not begin with the others."""
 
 
 @asynccontextmanager
@@ -92,8 +90,7 @@ async def open_stage(setting: Setting, folder: Path) -> AsyncIterator["Stage"]:
                 await application.start()
             for worker in workers:
                 await worker.open()
-                if worker.name not in setting.late:
-                    await worker.start()
+                await worker.start()
             yield Stage(setting, folder, place, workers, departments, tokens)
         finally:
             for worker in workers:
@@ -138,11 +135,6 @@ class Stage:
         self._control = folder / "faults.on"
         self._told: list[Told] = []
 
-    @property
-    def begun(self) -> list[Worker]:
-        """Those who were started."""
-        return [one for one in self.workers if one.lives]
-
     def crew(self, role: str) -> list[Worker]:
         """All processes of a role."""
         return [one for one in self.workers if one.role == role]
@@ -174,10 +166,10 @@ class Stage:
         `again`: after an outage, whoever could not begin is started once more, as a supervisor does.
         """
         async with httpx.AsyncClient(timeout=5) as client:
-            for number, worker in enumerate(self.begun):
-                progress("starting", number, len(self.begun))
+            for number, worker in enumerate(self.workers):
+                progress("starting", number, len(self.workers))
                 await self._until_ready(worker, client, again=again)
-        progress("starting", len(self.begun), len(self.begun))
+        progress("starting", len(self.workers), len(self.workers))
 
     async def _until_ready(self, worker: Worker, client: httpx.AsyncClient, *, again: bool) -> None:
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
@@ -249,7 +241,7 @@ class Stage:
         await self._stop()
         logs["quarantine reasons"] = await self._reasons()
         folder = self._folder
-        logs |= {worker.log.name: worker.log.read_bytes() for worker in self.begun}
+        logs |= {worker.log.name: worker.log.read_bytes() for worker in self.workers}
         raw = [entry for _, entry in read_entries(folder / "audit")]
         logs["audit log"] = b"\n".join(raw)
         entries = [orjson.loads(entry) for entry in raw]
@@ -275,7 +267,7 @@ class Stage:
         """What every role tells of itself, and whether it still runs."""
         found = {}
         async with httpx.AsyncClient(timeout=10) as client:
-            for worker in self.begun:
+            for worker in self.workers:
                 if not worker.running:
                     self.exits.append(f"{worker.name} ended by itself; see {worker.log.name}")
                     continue

@@ -145,15 +145,15 @@ def leaver(
 @app.command()
 def memory(
     people: Annotated[
-        int, typer.Option(min=2000, help="People at the second measurement; the first is at 1,000.")
+        int, typer.Option(min=2000, help="People at the last measurement; the first is at 1,000.")
     ] = 20_000,
     kafka: Kafka = EMBEDDED,
     store: Store = "sqlite",
     as_json: AsJson = False,
 ) -> None:
-    """Resident memory of a resolver at 1,000 people and at many.
+    """Resident memory of every role at 1,000 people and at many, most of them made in the database itself.
 
-    Example: `jml bench memory --people 100000`
+    Example: `jml bench memory --people 1000000 --kafka localhost:9092 --store postgresql+asyncpg://jml@localhost/jml`
     """
     from orchestrator.bench.memory import bench_memory
 

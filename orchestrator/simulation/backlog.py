@@ -41,6 +41,18 @@ class Backlog(World):
         ]  # fmt: skip
         return max(closed) - (_RUSH + 0.02) * DAY_SECONDS
 
+    @property
+    def overtaken_by(self) -> int:
+        """How many joiners of the line got in before the leaver was out, at the application that let most of them in.
+        Those who were in before the leaver's event do not count."""
+        told_at = (_RUSH + 0.02) * DAY_SECONDS
+        most = 0
+        for server in self.plant.apps.values():
+            out = [call.at for call in server.journal if call.person == LEAVER and call.after and not call.after.active]
+            made = [call.at for call in server.journal if call.method == "POST" and call.person != LEAVER]
+            most = max(most, sum(told_at < at < min(out, default=float("inf")) for at in made))
+        return most
+
     def _story(self) -> list[Told]:
         joiners = [_joined(f"p{number}", _RUSH) for number in range(JOINERS)]
         blocked = Told("leaver-1", LEAVER, "idp_disabled", START + timedelta(days=_RUSH + 0.02), {})
