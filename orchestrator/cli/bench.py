@@ -39,6 +39,9 @@ def bench() -> None:
 def resolve(
     events: Annotated[int, typer.Option(min=100, help="Events to resolve, half hires, half moves.")] = 10_000,
     apps: Annotated[int, typer.Option(min=1, max=20, help="Connected applications.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, max=16, help="Compare one resolver with so many, instead of with the floor.")
+    ] = 1,
     kafka: Kafka = EMBEDDED,
     store: Store = "sqlite",
     as_json: AsJson = False,
@@ -48,8 +51,13 @@ def resolve(
     Example: `jml bench resolve --apps 5`
     """
     from orchestrator.bench.resolving import bench_resolve
+    from orchestrator.bench.scaling import bench_scaling
 
     with Bars() as bars:
+        if processes > 1:
+            work = bench_scaling(kafka, store, apps=apps, count=events, processes=processes, progress=bars)
+            _report(work, as_json)
+            return
         _report(bench_resolve(kafka, store, apps=apps, count=events, progress=bars), as_json)
 
 
