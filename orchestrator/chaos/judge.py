@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
-from orchestrator.chaos.evidence import WRITES, Deed, Evidence, State, seconds
+from orchestrator.chaos.evidence import WRITES, Deed, Evidence, State, seconds, worker_of
 from orchestrator.chaos.plan import SOURCE, Told, after, end_of, expected
 from orchestrator.sequences import faults_of_sequences
 
@@ -160,6 +160,33 @@ def _known(evidence: Evidence) -> dict[str, float]:
         known[one.person] = max(known.get(one.person, 0.0), at, end_of(one).timestamp() if one.kind == "left" else 0.0)
     left = {one.person for one in evidence.told if one.kind == "left"}
     return {person: at for person, at in known.items() if person in left}
+
+
+def one_owner_at_a_time(evidence: Evidence) -> Iterator[str]:
+    """Who has said that an account is theirs now is not disturbed: of two processes that live and are awake, the one
+    that had it before makes no change any more. A handover is clean, where no blow cut it short."""
+    owners: dict[Place, list[tuple[float, str]]] = defaultdict(list)
+    for entry in evidence.of("call_intended"):
+        if worker := worker_of(entry["writer"], evidence.workers):
+            owners[entry["person_id"], entry["app"]].append((seconds(entry["at"]), worker))
+    for app in evidence.deeds:
+        for person, deeds in evidence.changes(app).items():
+            intents = sorted(owners[person, app])
+            for deed in deeds:
+                place = bisect_right(intents, (deed.at - HEARD_SECONDS, "~"))
+                owner = intents[place - 1][1] if place else ""
+                worker = deed.caller.partition(".")[0]
+                if owner in ("", worker) or any(worker == one for at, one in intents if at > deed.at - HEARD_SECONDS):
+                    continue
+                if not _was_struck(evidence, deed):
+                    yield f"{person} in {app} was {owner}'s and was changed by {deed.caller}"
+
+
+def _was_struck(evidence: Evidence, deed: Deed) -> bool:
+    """Whether anything was done to anybody, or the process itself was frozen, not long before."""
+    begin = deed.at - DECIDED_SECONDS
+    frozen = any(one.caller == deed.caller and one.end >= begin and one.begin <= deed.at for one in evidence.pauses)
+    return frozen or any(blow.about(begin, deed.at) for blow in evidence.blows)
 
 
 def _received(evidence: Evidence) -> dict[str, float]:
@@ -374,6 +401,7 @@ CHECKS: dict[str, Callable[[Evidence], Iterator[str]]] = {
         nobody_is_locked_out_meanwhile,
         groups_are_right,
         one_account,
+        one_owner_at_a_time,
         leavers_stay_out,
         newer_wins,
         events_end_once,

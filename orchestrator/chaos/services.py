@@ -13,8 +13,8 @@ where the two are, and for each the commands that hurt and heal it:
     resume = "docker unpause kafka"
 
     [database]
-    kill = "pg_ctl -D /srv/pg -m immediate stop"
-    start = "pg_ctl -D /srv/pg -w start"
+    kill = "pg_ctl -D data -m immediate stop"
+    start = "pg_ctl -D data -w start"
 
 `kill` and `pause` each need their counterpart; what is left out is not done. `start` returns when the service answers.
 """
