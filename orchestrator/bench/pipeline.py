@@ -9,7 +9,8 @@ saves nothing.
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -46,12 +47,13 @@ async def bench_pipeline(
     names = [f"app{number}" for number in range(apps)]
     async with Applications(latency) as applications:
         policies = {name: application_policy(applications.base_url(name), concurrency=concurrency) for name in names}
-        async with open_place(kafka, store, policies) as place, all_roles(place, CREW):
+        async with open_place(kafka, store, policies) as place, all_roles(place, CREW) as roles:
             await settle(place, WARM_UP, 0, progress, "warming up")
             warm = await applications.stats()
-            began = time.perf_counter()
+            computed, began = cpu_seconds(roles), time.perf_counter()
             await settle(place, count, WARM_UP, progress, "pipeline")
             seconds = time.perf_counter() - began
+            cpu = {name: used - computed[name] for name, used in cpu_seconds(roles).items()}
             stats = await applications.stats()
             messages = await _messages(place) * count // (count + WARM_UP)
     if stats["active"] != (count + WARM_UP) * apps:
@@ -72,6 +74,7 @@ async def bench_pipeline(
         "seconds": round(seconds, 3),
         "events_per_second": round(count / seconds),
         "calls_per_second": round(calls / seconds),
+        "cpu_ms_per_event": {name: round(used / count * 1000, 2) for name, used in cpu.items()},
         "calls_per_account": round(calls / (count * apps), 3),
         "messages_per_event": round(messages / count, 1),
         "floor_events_per_second": round(count / floor),
@@ -90,6 +93,16 @@ async def all_roles(place: Place, crew: Mapping[str, int]) -> AsyncIterator[list
         made = [role(name)(runtime) for name in role_names() if name in crew]
         async with running(runtime, made):
             yield []
+
+
+def cpu_seconds(processes: Sequence[RoleProcess]) -> dict[str, float]:
+    """By role, what all its processes have computed; all of them are this one on the embedded broker."""
+    if not processes:
+        return {"all roles": time.process_time()}
+    found: dict[str, float] = defaultdict(float)
+    for one in processes:
+        found[one.role] += one.cpu_seconds
+    return dict(found)
 
 
 async def settle(place: Place, count: int, first: int, progress: Progress, phase: str) -> None:

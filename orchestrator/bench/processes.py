@@ -59,6 +59,12 @@ class RoleProcess:
     log: Path
 
     @property
+    def cpu_seconds(self) -> float:
+        """What it has computed so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
+    @property
     def resident(self) -> int:
         """Bytes of memory that it holds."""
         return int(psutil.Process(self.process.pid).memory_info().rss)

@@ -78,7 +78,7 @@ class Worker:
     @property
     def came_up(self) -> bool:
         """Whether its present life ever began to work."""
-        return self.log.exists() and b"started" in self.log.read_bytes()[self._log_before :]
+        return self.log.exists() and b'"event": "started"' in self.log.read_bytes()[self._log_before :]
 
     async def open(self) -> None:
         """Lay the links to its peers."""

@@ -104,7 +104,7 @@ def _takes_away(one: Told, received: float, department: str | None, now: float) 
 
 def _ahead(evidence: Evidence, at: float) -> float:
     """By how much a clock may have been ahead when what was done at an instant was decided."""
-    return max((blow.by for blow in evidence.blows if blow.about(at - DECIDED_SECONDS, at)), default=0.0)
+    return max([0.0, *(blow.by for blow in evidence.blows if blow.about(at - DECIDED_SECONDS, at))])
 
 
 def groups_are_right(evidence: Evidence) -> Iterator[str]:

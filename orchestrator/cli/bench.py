@@ -178,5 +178,11 @@ def _report(work: Coroutine[Any, Any, dict[str, Any]], as_json: bool) -> None:
     table.add_column(style="bold")
     table.add_column(justify="right")
     for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int | float) else str(value))
+        table.add_row(name.replace("_", " "), _shown(value))
     Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_shown(one)}" for name, one in value.items())
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

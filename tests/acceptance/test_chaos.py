@@ -290,6 +290,8 @@ def test_a_clock_that_was_ahead_excuses_what_came_early() -> None:
     assert list(CHECKS["nobody_is_locked_out_meanwhile"](early))
     stepped = Blow("clock", "resolver-1", at(20), at(29), 300)
     assert list(CHECKS["nobody_is_locked_out_meanwhile"](replace(early, blows=[stepped]))) == []
+    behind = Blow("clock", "resolver-1", at(20), at(29), -300)
+    assert list(CHECKS["nobody_is_locked_out_meanwhile"](replace(GOOD, blows=[behind]))) == []
 
 
 def test_recovery_is_the_first_work_after_a_blow() -> None:
