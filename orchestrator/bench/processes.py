@@ -18,7 +18,7 @@ import psutil
 from orchestrator.bench.place import Place
 from orchestrator.errors import UserError
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 GRACE_SECONDS = 40.0
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 """Below the ports that Linux hands to outgoing connections, so that a restarted role finds its own free."""

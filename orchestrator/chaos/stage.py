@@ -30,7 +30,7 @@ from schemas.topics import QUARANTINE
 
 SESSION_SECONDS = 3.0
 REBALANCE_SECONDS = 20.0
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 PUBLISH_AGAIN_SECONDS = 0.5
 
 Progress = Callable[[str, int, int], None]
