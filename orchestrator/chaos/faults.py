@@ -39,7 +39,8 @@ TEXT = (b"content-type", b"text/plain")
 HTML = (b"content-type", b"text/html; charset=utf-8")
 PAGE = b"<!doctype html><html><head><title>Sign in</title></head><body>Please sign in again</body></html>"
 
-AS_ASKED = ("", "slow", "False as text", "500 after commit", "409 without scimType", "wrong content type")
+SLOWLY = ("slow", "slow create")
+AS_ASKED = ("", *SLOWLY, "False as text", "500 after commit", "409 without scimType", "wrong content type")
 """What is done as it was asked, whatever is answered."""
 
 Deed = dict[str, Any]
@@ -106,7 +107,7 @@ class Unruly:
             answer = self._done(request, caller, fault) if fault != "hang" else self._refused(request, caller, fault)
             await asyncio.sleep(HANG_SECONDS)
             return answer
-        if fault == "slow":
+        if fault in SLOWLY:
             await asyncio.sleep(self._habit.slow)
         if fault in AS_ASKED:
             return self._done(request, caller, fault)
@@ -144,6 +145,7 @@ class Unruly:
             kinds += ["stale read"] * 4 if self._stale(request) else []
         if user and request.method == "POST":
             kinds += ["409 without scimType"] * 2
+            kinds += ["slow create"] if self._habit.only else []
         if user and request.method == "PATCH" and not self._used["404 once", request.path]:
             kinds += ["404 once"]
         if stubborn:

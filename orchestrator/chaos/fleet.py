@@ -28,6 +28,7 @@ CREW = {"resolver": 2, "connector": 3, "scheduler": 2, "relay": 1, "auditor": 2}
 DATABASE = "database"
 """The peer that every role has; the others are applications."""
 GRACE_SECONDS = 40.0
+TIMEOUT_SECONDS = 2.0
 POSTGRES_PORT = 5432
 
 
@@ -263,13 +264,13 @@ class Application:
             await self._process.wait()
 
 
-def policy(base_url: str, department: str | None) -> dict[str, Any]:
+def policy(base_url: str, department: str | None, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
     """An application for one department or for everybody, with a group for each department."""
     return {
         "base_url": base_url,
         "auth": {"token_env": "JML_CHAOS_TOKEN"},
         "concurrency": 8,
-        "timeout_seconds": 2,
+        "timeout_seconds": timeout,
         "retry": {"base_seconds": 0.5, "max_seconds": 2},
         "scope": "true" if department is None else f"person.department == {json.dumps(department)}",
         "groups": '["dept " + person.department]',

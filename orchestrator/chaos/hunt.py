@@ -14,7 +14,7 @@ from orchestrator.chaos.stage import Progress, Setting, open_stage
 from orchestrator.errors import UserError
 from orchestrator.simulation.mutants import MUTANTS
 
-MUTANT_SETTLE_SECONDS = 25.0
+MUTANT_SETTLE_SECONDS = 30.0
 """What a mutant has lost never comes to rest."""
 NO_PROOF = ("nobody_gave_up", "witnesses_agree")
 """Checks that a role which breaks down fails, whatever it does to anybody's access."""
@@ -89,6 +89,8 @@ async def _play(kafka: str, store: str, mutant: str, scene: Scene, folder: Path)
         unique=scene.unique,
         habit=scene.habit,
         mutant=mutant or None,
+        session=scene.session,
+        timeout=scene.timeout,
     )
     async with open_stage(setting, folder) as stage:
         await stage.until_ready(_unseen)

@@ -7,13 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 from orchestrator.chaos.faults import Habit
-from orchestrator.chaos.fleet import DATABASE
+from orchestrator.chaos.fleet import DATABASE, TIMEOUT_SECONDS
 from orchestrator.chaos.plan import STATED_AGO, Told
 from orchestrator.chaos.proxy import SILENT
 from orchestrator.chaos.stage import SESSION_SECONDS, Progress, Stage
+from orchestrator.flows.converge import LEASE_SECONDS
 
 SMALL = {"resolver": 1, "connector": 1, "relay": 1, "auditor": 1}
 SETTLE_SECONDS = 150.0
+PATIENT_SECONDS = 8.0
+"""A session that outlives a machine that is slow for a moment: here only the drain is to be seen."""
 FETCHED_SECONDS = 3.0
 """By then a resolver has read what was sent to it."""
 
@@ -29,11 +32,14 @@ class Scene:
     crew: Mapping[str, int]
     habit: Habit
     unique: bool = False
+    session: float = SESSION_SECONDS
+    timeout: float = TIMEOUT_SECONDS
 
 
 CALM = Habit.of("slow", rate=0.0)
 SLUGGISH = Habit.of("slow", rate=1.0)
 BUSY = Habit.of("slow", rate=1.0, slow=0.15)
+LONG = Habit.of("slow create", rate=1.0, slow=LEASE_SECONDS + 2)
 RUDE = Habit.of("200 without effect", "commit then time out", "429 seconds", rate=0.3)
 
 
@@ -84,12 +90,13 @@ async def _a_connector_freezes(stage: Stage, progress: Progress) -> None:
 
 
 async def _a_connector_joins(stage: Stage, progress: Progress) -> None:
-    """It was frozen for so long that it is no member any more, and comes when the other one has its hands full."""
+    """It was frozen for so long that it is no member any more, and comes when the other one has its hands full: with
+    creates that take longer than a lease."""
     late = stage.crew("connector")[1]
     late.freeze()
-    await asyncio.sleep(SESSION_SECONDS * 2)
-    await stage.publish(joiners(stage, 40), progress)
-    await stage.until_called(4)
+    await asyncio.sleep(PATIENT_SECONDS * 1.5)
+    await stage.publish(joiners(stage, 8), progress)
+    await stage.until_intended(8)
     late.thaw()
 
 
@@ -108,7 +115,14 @@ SCENES: dict[str, Scene] = {
     "rude": Scene("an application misbehaves", _an_application_misbehaves, SMALL, RUDE),
     "die": Scene("connectors die in mid-call", _connectors_die_in_mid_call, {**SMALL, "connector": 2}, SLUGGISH),
     "freeze": Scene("a connector freezes", _a_connector_freezes, {**SMALL, "connector": 2}, SLUGGISH),
-    "join": Scene("a connector joins", _a_connector_joins, {**SMALL, "connector": 2}, SLUGGISH),
+    "join": Scene(
+        "a connector joins",
+        _a_connector_joins,
+        {**SMALL, "connector": 2},
+        LONG,
+        session=PATIENT_SECONDS,
+        timeout=LEASE_SECONDS * 2,
+    ),
     "line": Scene("joiners stand in line", _joiners_stand_in_line, SMALL, BUSY, unique=True),
 }
 

@@ -21,7 +21,7 @@ from orchestrator.bench.place import Place, open_place
 from orchestrator.bench.processes import free_port, toml
 from orchestrator.chaos.evidence import DEPARTMENT, Blow, Evidence, deeds, lines, set_right
 from orchestrator.chaos.faults import HANG_SECONDS, Habit
-from orchestrator.chaos.fleet import CREW, Application, Ground, Worker, policy
+from orchestrator.chaos.fleet import CREW, TIMEOUT_SECONDS, Application, Ground, Worker, policy
 from orchestrator.chaos.plan import Told
 from orchestrator.chaos.quiet import Quiet
 from orchestrator.errors import BrokerUnavailable, UserError
@@ -29,7 +29,8 @@ from schemas.envelope import Message
 from schemas.topics import QUARANTINE
 
 SESSION_SECONDS = 3.0
-REBALANCE_SECONDS = 20.0
+REBALANCE_SECONDS = 30.0
+"""Longer than a connector drains."""
 READY_SECONDS = 180.0
 PUBLISH_AGAIN_SECONDS = 0.5
 
@@ -50,6 +51,10 @@ class Setting:
     """Whether applications refuse a second account of the same name; None: every second one does not."""
     habit: Habit | None = None
     mutant: str | None = None
+    session: float = SESSION_SECONDS
+    """How long Kafka waits for a member that says nothing."""
+    timeout: float = TIMEOUT_SECONDS
+    """How long a connector waits for an application."""
 
 
 @asynccontextmanager
@@ -74,9 +79,9 @@ async def open_stage(setting: Setting, folder: Path) -> AsyncIterator["Stage"]:
         )
         for number, name in enumerate(departments)
     ]
-    policies = {one.name: policy(one.base_url, departments[one.name]) for one in applications}
+    policies = {one.name: policy(one.base_url, departments[one.name], setting.timeout) for one in applications}
     async with open_place(setting.kafka, setting.store, policies) as place:
-        _write_config(place, folder, policies)
+        _write_config(place, folder, policies, setting.session)
         bases = {one.name: one.base_url for one in applications}
         ground = Ground(folder, tokens, place.config.store.url, SystemClock(), setting.mutant, bases)
         chance = random.Random()
@@ -99,12 +104,12 @@ async def open_stage(setting: Setting, folder: Path) -> AsyncIterator["Stage"]:
             await asyncio.gather(*(application.stop() for application in applications))
 
 
-def _write_config(place: Place, folder: Path, policies: dict[str, Any]) -> None:
+def _write_config(place: Place, folder: Path, policies: dict[str, Any], session: float) -> None:
     tables = {
         "kafka": {
             "bootstrap": place.bootstrap,
             "partitions": place.config.kafka.partitions,
-            "session_timeout_seconds": SESSION_SECONDS,
+            "session_timeout_seconds": session,
             "rebalance_timeout_seconds": REBALANCE_SECONDS,
         },
         "audit": {"dir": "audit"},
@@ -144,6 +149,15 @@ class Stage:
         database = Database(self._place.config.store.url, pool_size=1)
         try:
             while await SqlSettling(database).settled() < events:
+                await asyncio.sleep(0.05)
+        finally:
+            await database.close()
+
+    async def until_intended(self, accounts: int) -> None:
+        """Wait until so many accounts are being changed."""
+        database = Database(self._place.config.store.url, pool_size=1)
+        try:
+            while await SqlSettling(database).intended() < accounts:
                 await asyncio.sleep(0.05)
         finally:
             await database.close()

@@ -39,6 +39,13 @@ class SqlSettling:
         async with self._database.read() as connection:
             return int((await connection.execute(sa.select(_count(account, _NOT_PARKED, _UNDONE)))).scalar_one())
 
+    async def intended(self) -> int:
+        """Accounts with an intent that has no outcome yet."""
+        async with self._database.read() as connection:
+            return int(
+                (await connection.execute(sa.select(_count(account, account.c.intent.is_not(None))))).scalar_one()
+            )
+
     async def waiting(self, intent: str) -> int:
         """Accounts at which nothing is left to do but a look that an intent of this beginning asks for."""
         where = (
