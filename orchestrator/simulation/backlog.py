@@ -54,9 +54,9 @@ class Backlog(World):
         return most
 
     def _story(self) -> list[Told]:
-        joiners = [_joined(f"p{number}", _RUSH) for number in range(JOINERS)]
+        joiners = [joined(f"p{number}", _RUSH) for number in range(JOINERS)]
         blocked = Told("leaver-1", LEAVER, "idp_disabled", START + timedelta(days=_RUSH + 0.02), {})
-        return [_joined(LEAVER, 0.1), *joiners, blocked]
+        return [joined(LEAVER, 0.1), *joiners, blocked]
 
     def _arrivals(self) -> Iterable[Arrival]:
         return [Arrival((one.stated - START) / timedelta(days=1), message(one)) for one in self.told]
@@ -65,7 +65,8 @@ class Backlog(World):
         """Nobody has one."""
 
 
-def _joined(person: str, day: float) -> Told:
+def joined(person: str, day: float) -> Told:
+    """Somebody is hired."""
     attributes = {"title": f"{person} title", "department": "eng"}
     data = {"engagement_id": "e0", "start_date": FIRST_DAY, "contract_end": None, "attributes": attributes}
     return Told(f"{person}-0", person, "joined", START + timedelta(days=day), data)
