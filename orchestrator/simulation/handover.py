@@ -41,7 +41,7 @@ class Handover(World):
     def _build(self) -> Plant:
         plant = super()._build()
         for temper in self.tempers.values():
-            temper.plan = _slowly(temper.plan)  # type: ignore[method-assign]
+            temper.plan = _slowly(temper.plan)  # type: ignore[assignment]
         return plant
 
     async def _main(self) -> None:
