@@ -44,6 +44,8 @@ bench: $(READY) ## measure throughput and latency on this machine
 	@$(BIN)/jml bench resolve
 	@$(BIN)/jml bench resolve --apps 5
 	@$(BIN)/jml bench converge
+	@$(BIN)/jml bench pipeline
+	@$(BIN)/jml bench leaver
 	@$(BIN)/jml bench memory
 
 services-up: $(READY) ## start a real Kafka and PostgreSQL, print what to export for `make test`

@@ -234,14 +234,14 @@ def connect(app: str, settings: AppConfig, clock: Clock) -> tuple[HttpScimTransp
 
 @asynccontextmanager
 async def open_runtime(
-    config: Config, *, clock: Clock | None = None, broker: EmbeddedBroker | None = None
+    config: Config, *, clock: Clock | None = None, wall: Clock | None = None, broker: EmbeddedBroker | None = None
 ) -> AsyncIterator[Runtime]:
     """Everything the roles share, closed in the right order at the end.
 
     On the embedded broker the database is migrated as well: there is nobody else to do it. `broker` is an embedded one
     that runs already.
     """
-    wall = SystemClock()
+    wall = wall or SystemClock()
     database = Database(config.store.url)
     embedded = broker or (EmbeddedBroker() if config.kafka.embedded else None)
     bootstrap = config.kafka.bootstrap

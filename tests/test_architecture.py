@@ -35,6 +35,7 @@ ASKS_FOR_THE_TIME = {
 }
 
 WRITES_TO_STANDARD_OUTPUT = {
+    "orchestrator/bench/bare.py": "a process of the floor says that it is ready to whoever started it",
     "orchestrator/demo/servers/serve.py": "a server of the demo announces its address to whoever started it",
     "orchestrator/simulation/__main__.py": "a command of its own, to replay a seed",
 }

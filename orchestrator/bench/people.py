@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from schemas.changes import WorkerJoined, WorkerMoved
+from schemas.changes import WorkerJoined, WorkerLeft, WorkerMoved
 from schemas.envelope import Envelope, Message
 from schemas.topics import HR_EVENTS
 
@@ -44,6 +44,12 @@ def mover(number: int) -> Message:
         "attributes": {"department": DEPARTMENTS[(number + 7) % len(DEPARTMENTS)], "title": "Senior Engineer"},
     }
     return _message(number, "moved", WorkerMoved.TYPE, START + timedelta(days=1), data)
+
+
+def leaver(number: int) -> Message:
+    """Person `number` leaves; the last day is over."""
+    data = {"worker_id": f"W{number:07}", "engagement_id": f"W{number:07}-1", "last_day": "2026-01-09"}
+    return _message(number, "left", WorkerLeft.TYPE, START + timedelta(days=2), data)
 
 
 def events(count: int, first: int = 0) -> Iterator[Message]:

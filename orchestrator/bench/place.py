@@ -33,6 +33,10 @@ class Place:
     bootstrap: str
     broker: str
     store: str
+    folder: Path
+    """Of the run, removed after it."""
+    apps: Mapping[str, Any]
+    """The applications' settings, as they were given."""
     embedded: EmbeddedBroker | None = None
 
 
@@ -75,7 +79,8 @@ async def open_place(kafka: str, store: str, apps: Mapping[str, Any]) -> AsyncIt
             if embedded is None:
                 await _fresh_topics(config)
             try:
-                yield Place(config, bootstrap, "embedded" if embedded else "kafka", url.split("+")[0], embedded)
+                broker = "embedded" if embedded else "kafka"
+                yield Place(config, bootstrap, broker, url.split("+")[0], folder, apps, embedded)
             finally:
                 if embedded is None:
                     await _delete_topics(config)

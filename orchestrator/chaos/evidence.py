@@ -4,9 +4,10 @@
 `APP.journal.jsonl` is the outer one: what was answered, and when. A fault lies between the two.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,32 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Blow:
+    """Something that was done to a role, to one of its links or its clock, or to a service. Times as a deed's."""
+
+    what: str
+    whom: str
+    begin: float
+    end: float
+    by: float = 0.0
+    """Of a clock: the seconds by which it was wrong."""
+
+    @property
+    def kind(self) -> str:
+        """What is alike over several of them: `kill connector`, `cut database`."""
+        return f"{self.what} {self.whom.rpartition(' to ')[2] if self.what == 'cut' else self.whom.partition('-')[0]}"
+
+    @property
+    def worker(self) -> str:
+        """The process that was hit; empty where it was a service."""
+        return self.whom.partition(" to ")[0] if "-" in self.whom else ""
+
+    def about(self, begin: float, end: float) -> bool:
+        """Whether it overlaps a span."""
+        return self.begin <= end and begin <= self.end
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All of it. `logs` holds what must not hold any of the `canaries`, by name."""
 
@@ -73,10 +100,15 @@ class Evidence:
     """By application, the one department that has access to it; None where everybody has."""
     judged_at: datetime
     pauses: list[Pause] = field(default_factory=list)
+    blows: list[Blow] = field(default_factory=list)
     logs: Mapping[str, bytes] = field(default_factory=dict)
     canaries: tuple[str, ...] = ()
     exits: tuple[str, ...] = ()
     """Roles that ended although nobody had asked or killed them."""
+    spoiled: int = 0
+    """Records that nobody can read, each of which belongs into quarantine."""
+    workers: Mapping[int, str] = field(default_factory=dict)
+    """By process id, the role that it was: `connector-2`."""
 
     def of(self, *kinds: str) -> Iterator[dict[str, Any]]:
         """The audit entries of some kinds, in the order of the log."""
@@ -89,6 +121,33 @@ class Evidence:
             if deed.changed and deed.person:
                 found.setdefault(deed.person, []).append(deed)
         return found
+
+
+def worker_of(writer: str, workers: Mapping[int, str]) -> str:
+    """The process that wrote an audit entry, from its writer's name `role@host-pid-random`."""
+    found = re.search(r"-(\d+)-[0-9a-f]+$", writer)
+    return workers.get(int(found.group(1)), "") if found else ""
+
+
+def set_right(entries: list[dict[str, Any]], blows: Sequence[Blow], workers: Mapping[int, str]) -> None:
+    """The true instants of entries whose writer had a clock that was stepped. Of the instants that an entry may have
+    been written at, the one next to its predecessor's counts."""
+    steps: dict[str, list[Blow]] = {}
+    for blow in blows:
+        if blow.by:
+            steps.setdefault(blow.worker, []).append(blow)
+    last: dict[str, float] = {}
+    for entry in entries:
+        stepped = steps.get(worker_of(entry["writer"], workers), [])
+        if not stepped:
+            continue
+        at = seconds(entry["at"])
+        right = [at] if not any(blow.begin < at < blow.end for blow in stepped) else []
+        right += [at - blow.by for blow in stepped if blow.begin - 1 <= at - blow.by <= blow.end + 1]
+        before = last.get(entry["writer"], min(right, default=at))
+        at = min(right, key=lambda one: abs(one - before), default=at)
+        last[entry["writer"]] = at
+        entry["at"] = datetime.fromtimestamp(at, UTC).isoformat()
 
 
 def lines(path: Path) -> list[Any]:

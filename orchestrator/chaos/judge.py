@@ -9,13 +9,18 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
-from orchestrator.chaos.evidence import WRITES, Deed, Evidence, State, seconds
-from orchestrator.chaos.plan import SOURCE, end_of, expected
+from orchestrator.chaos.evidence import WRITES, Deed, Evidence, State, seconds, worker_of
+from orchestrator.chaos.plan import SOURCE, Told, after, end_of, expected
+from orchestrator.sequences import faults_of_sequences
 
 ROUNDING = 0.002
 """Journals and entries come from different processes of one machine."""
 HEARD_SECONDS = 0.5
 """A call may have been on its way when the answer that asked to wait was."""
+DECIDED_SECONDS = 60.0
+"""How long after a decision it may be carried out."""
+QUEUE, OVERTAKEN_SHARE = 100, 0.5
+"""Joiners that have to be in line for its order to be judged, and the share of them that may be served first."""
 WOKE_SECONDS = 1.0
 """What a process sends so soon after a pause was decided before it: no fence can lie in that gap."""
 TAKES_AWAY = ("deactivate", "delete")
@@ -70,6 +75,38 @@ def _accounts(deeds: list[Deed]) -> dict[str, dict[str, State]]:
     return held
 
 
+def nobody_is_locked_out_meanwhile(evidence: Evidence) -> Iterator[str]:
+    """At no instant does anybody lose access without a reason that had been told and had come."""
+    received = _received(evidence)
+    reasons: dict[str, list[tuple[float, Told]]] = defaultdict(list)
+    for one in evidence.told:
+        reasons[one.person].append((received.get(one.id, float("inf")), one))
+    for app, department in evidence.departments.items():
+        for person, deeds in evidence.changes(app).items():
+            for deed in deeds:
+                loses = deed.before and deed.before.active and not (deed.after and deed.after.active)
+                until = deed.at + _ahead(evidence, deed.at) + ROUNDING
+                if loses and not any(_takes_away(one, at, department, until) for at, one in reasons[person]):
+                    yield f"{person} lost access to {app} by {deed.caller} and nothing had been told that takes it"
+
+
+def _takes_away(one: Told, received: float, department: str | None, now: float) -> bool:
+    """Whether an event is a reason to have no access, at an instant."""
+    if received > now:
+        return False
+    if one.kind == "left":
+        return end_of(one).timestamp() <= now
+    end = one.data.get("contract_end")
+    if end is not None and after(end).timestamp() <= now:
+        return True
+    return department is not None and one.data.get("attributes", {}).get("department", department) != department
+
+
+def _ahead(evidence: Evidence, at: float) -> float:
+    """By how much a clock may have been ahead when what was done at an instant was decided."""
+    return max([0.0, *(blow.by for blow in evidence.blows if blow.about(at - DECIDED_SECONDS, at))])
+
+
 def groups_are_right(evidence: Evidence) -> Iterator[str]:
     """Who has access is in the group of the department, and in no other; who has none is in none."""
     people = expected(evidence.told, evidence.judged_at)
@@ -116,13 +153,47 @@ def leavers_stay_out(evidence: Evidence) -> Iterator[str]:
 
 def _known(evidence: Evidence) -> dict[str, float]:
     """By leaver, since when the end has come and everything was told: from then on nothing can let anybody in."""
-    received = {entry["event_id"]: seconds(entry["at"]) for entry in evidence.of("event_received")}
+    received = _received(evidence)
     known: dict[str, float] = {}
     for one in evidence.told:
-        at = received.get(f"{SOURCE}#{one.id}", float("inf"))
+        at = received.get(one.id, float("inf"))
         known[one.person] = max(known.get(one.person, 0.0), at, end_of(one).timestamp() if one.kind == "left" else 0.0)
     left = {one.person for one in evidence.told if one.kind == "left"}
     return {person: at for person, at in known.items() if person in left}
+
+
+def one_owner_at_a_time(evidence: Evidence) -> Iterator[str]:
+    """Who has said that an account is theirs now is not disturbed: of two processes that live and are awake, the one
+    that had it before makes no change any more. A handover is clean, where no blow cut it short."""
+    owners: dict[Place, list[tuple[float, str]]] = defaultdict(list)
+    for entry in evidence.of("call_intended"):
+        if worker := worker_of(entry["writer"], evidence.workers):
+            owners[entry["person_id"], entry["app"]].append((seconds(entry["at"]), worker))
+    for app in evidence.deeds:
+        for person, deeds in evidence.changes(app).items():
+            intents = sorted(owners[person, app])
+            for deed in deeds:
+                place = bisect_right(intents, (deed.at - HEARD_SECONDS, "~"))
+                owner = intents[place - 1][1] if place else ""
+                worker = deed.caller.partition(".")[0]
+                if owner in ("", worker) or any(worker == one for at, one in intents if at > deed.at - HEARD_SECONDS):
+                    continue
+                if not _was_struck(evidence, deed):
+                    yield f"{person} in {app} was {owner}'s and was changed by {deed.caller}"
+
+
+def _was_struck(evidence: Evidence, deed: Deed) -> bool:
+    """Whether anything was done to anybody, or the process itself was frozen, not long before."""
+    begin = deed.at - DECIDED_SECONDS
+    frozen = any(one.caller == deed.caller and one.end >= begin and one.begin <= deed.at for one in evidence.pauses)
+    return frozen or any(blow.about(begin, deed.at) for blow in evidence.blows)
+
+
+def _received(evidence: Evidence) -> dict[str, float]:
+    """By event, when a resolver took it in."""
+    return {
+        entry["event_id"].removeprefix(f"{SOURCE}#"): seconds(entry["at"]) for entry in evidence.of("event_received")
+    }
 
 
 def newer_wins(evidence: Evidence) -> Iterator[str]:
@@ -148,6 +219,14 @@ def _just_woke(evidence: Evidence, deed: Deed) -> bool:
     return any(one.caller == deed.caller and 0 <= deed.at - one.end <= WOKE_SECONDS for one in evidence.pauses)
 
 
+def _clock_was_wrong(evidence: Evidence, deed: Deed) -> bool:
+    """Whether the clock by which the process waited was stepped while it did."""
+    worker = deed.caller.partition(".")[0]
+    return any(
+        blow.by and blow.worker == worker and blow.about(deed.at - DECIDED_SECONDS, deed.at) for blow in evidence.blows
+    )
+
+
 # --- the audit stream -------------------------------------------------------------------------------------------------
 
 
@@ -157,8 +236,13 @@ def events_end_once(evidence: Evidence) -> Iterator[str]:
     for event in sorted({f"{SOURCE}#{one.id}" for one in evidence.told}):
         if decided[event] != 1:
             yield f"{event} was decided {decided[event]} times"
-    for entry in evidence.of("event_quarantined"):
-        yield f"a record was quarantined: {entry['details']}"
+    quarantined = list(evidence.of("event_quarantined"))
+    for entry in quarantined:
+        if "event_id" in entry:
+            yield f"{entry['event_id']} was quarantined: {entry['details']}"
+    places = {entry["details"]["record"] for entry in quarantined if "event_id" not in entry}
+    if len(places) < evidence.spoiled:
+        yield f"{evidence.spoiled} records were unreadable, {len(places)} are in quarantine"
 
 
 def revisions_end_once(evidence: Evidence) -> Iterator[str]:
@@ -228,15 +312,7 @@ def applied_is_true(evidence: Evidence) -> Iterator[str]:
 
 def sequences_are_gapless(evidence: Evidence) -> Iterator[str]:
     """Each writer's entries are numbered from 1 without a gap, none is there twice."""
-    numbers: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for entry in evidence.entries:
-        numbers[entry["writer"], entry["epoch"]].append(entry["sequence"])
-    for (writer, epoch), found in numbers.items():
-        missing = sorted({*range(1, max(found) + 1)} - {*found})
-        if missing:
-            yield f"{writer} epoch {epoch} misses {missing[:10]} of {max(found)}"
-        if len(found) > len({*found}):
-            yield f"{writer} epoch {epoch} has an entry twice"
+    yield from faults_of_sequences(evidence.entries)
 
 
 # --- manners ----------------------------------------------------------------------------------------------------------
@@ -249,11 +325,47 @@ def retry_after_is_kept(evidence: Evidence) -> Iterator[str]:
         for deed in deeds:
             for wait in waits[deed.caller]:
                 assert wait.allowed_at is not None
-                if wait.at + HEARD_SECONDS < deed.at < wait.allowed_at - ROUNDING and not _just_woke(evidence, deed):
-                    early = wait.allowed_at - deed.at
-                    yield f"{deed.caller} called {app} {early:.3f} s before it was allowed to ({wait.fault})"
+                early = wait.at + HEARD_SECONDS < deed.at < wait.allowed_at - ROUNDING
+                if early and not _just_woke(evidence, deed) and not _clock_was_wrong(evidence, deed):
+                    missed = wait.allowed_at - deed.at
+                    yield f"{deed.caller} called {app} {missed:.3f} s before it was allowed to ({wait.fault})"
             if deed.allowed_at is not None:
                 waits[deed.caller].append(deed)
+
+
+def leavers_go_first(evidence: Evidence) -> Iterator[str]:
+    """Whoever gets out does not stand in line behind those who get in: of the joiners that a process had in line when
+    a deactivation was issued, at most half are served before it, where nothing else held it up."""
+    for app in evidence.deeds:
+        made: dict[str, list[Deed]] = defaultdict(list)
+        for deed in evidence.deeds[app]:
+            if deed.method == "POST" and deed.person and deed.after is not None:
+                made[deed.caller].append(deed)
+        troubled = {deed.person for deed in evidence.deeds[app] if deed.fault not in ("", "slow")}
+        outs, ins = _issued(evidence, app, TAKES_AWAY), _issued(evidence, app, ("create",))
+        for person, deeds in evidence.changes(app).items():
+            for deed in deeds:
+                loses = deed.before and deed.before.active and not (deed.after and deed.after.active)
+                since = max((at for at in outs.get(person, []) if at <= deed.at), default=None)
+                if not loses or since is None or person in troubled:
+                    continue
+                if any(blow.about(since - DECIDED_SECONDS, deed.at) for blow in evidence.blows):
+                    continue
+                line = [
+                    one.at for one in made[deed.caller] if one.at > since >= min(ins.get(one.person, []), default=since)
+                ]
+                ahead = sum(at < deed.at for at in line)
+                if len(line) >= QUEUE and ahead > len(line) * OVERTAKEN_SHARE:
+                    yield f"{person} got out of {app} after {ahead} of {len(line)} who were in line to get in"
+
+
+def _issued(evidence: Evidence, app: str, commands: tuple[str, ...]) -> dict[str, list[float]]:
+    """By person, when such commands were issued."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for entry in evidence.of("command_issued"):
+        if entry["app"] == app and entry["details"]["command"] in commands:
+            found[entry["person_id"]].append(seconds(entry["at"]))
+    return found
 
 
 def nothing_leaks(evidence: Evidence) -> Iterator[str]:
@@ -286,8 +398,10 @@ CHECKS: dict[str, Callable[[Evidence], Iterator[str]]] = {
     for check in (
         leavers_are_out,
         nobody_is_locked_out,
+        nobody_is_locked_out_meanwhile,
         groups_are_right,
         one_account,
+        one_owner_at_a_time,
         leavers_stay_out,
         newer_wins,
         events_end_once,
@@ -296,31 +410,10 @@ CHECKS: dict[str, Callable[[Evidence], Iterator[str]]] = {
         successes_are_real,
         applied_is_true,
         sequences_are_gapless,
+        leavers_go_first,
         retry_after_is_kept,
         nothing_leaks,
         witnesses_agree,
         nobody_gave_up,
     )
 }
-
-
-def deprovision_seconds(evidence: Evidence) -> list[float]:
-    """For each leaver and application, from when the end was both known and due until the account was inactive."""
-    people = expected(evidence.told, evidence.judged_at)
-    received = {entry["event_id"]: seconds(entry["at"]) for entry in evidence.of("event_received")}
-    due = {
-        one.person: max(received[event], end_of(one).timestamp())
-        for one in evidence.told
-        if one.kind == "left" and (event := f"{SOURCE}#{one.id}") in received and not people[one.person].engaged
-    }
-    found = []
-    for app in evidence.deeds:
-        for person, deeds in evidence.changes(app).items():
-            closed = [
-                deed.at
-                for deed in deeds
-                if deed.before and deed.before.active and not (deed.after and deed.after.active)
-            ]
-            if person in due and closed and closed[-1] >= due[person]:
-                found.append(closed[-1] - due[person])
-    return sorted(found)

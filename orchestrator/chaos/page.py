@@ -5,10 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from orchestrator.chaos.judge import deprovision_seconds
+from orchestrator.bench.quantiles import quantile
+from orchestrator.chaos.evidence import Blow
 from orchestrator.chaos.report import Outcome
+from orchestrator.chaos.times import Left, recoveries
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 900, 220, 60, 30
+BANDS = {"pause": "#b6d5ff"}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 960px; margin: 2em auto; padding: 0 1em; color: #1b1f24 }
 table { border-collapse: collapse } td, th { padding: .15em .8em .15em 0; text-align: left; vertical-align: top }
@@ -36,66 +39,116 @@ def page(outcome: Outcome, figures: Mapping[str, Any]) -> str:
         "<h2>Calls a second, and blows</h2>",
         _calls(outcome),
         "<h2>Time to deprovision</h2>",
-        _curve(deprovision_seconds(outcome.evidence)),
+        _curves({"in the calm": _took(outcome.calm()), "in the trouble": _took(outcome.troubled())}),
+        "<h2>Recovery</h2>",
+        _recovery(recoveries(outcome.evidence)),
         "<h2>Figures</h2>",
         _table(flat.items()),
-        *(f"<h3>{escape(_words(name))}</h3>{_table(value.items())}" for name, value in nested.items()),
+        *(f"<h3>{escape(_words(name))}</h3>{_table(_flat(value))}" for name, value in nested.items()),
         "<h2>Blows</h2>",
         _table(
-            (f"{blow.at - outcome.started_at:.1f} s", f"{blow.what} {blow.whom} for {blow.seconds:.1f} s")
-            for blow in outcome.blows
+            (f"{blow.begin - outcome.calm_at:.1f} s", f"{_said(blow)} for {blow.end - blow.begin:.1f} s")
+            for blow in outcome.evidence.blows
         ),
         "</body></html>",
     ]
     return "\n".join(parts)
 
 
+LINES = ("#0969da", "#cf222e")
+
+
+def _said(blow: Blow) -> str:
+    return f"{blow.what} {blow.whom}" + (f" by {blow.by:+.0f} s" if blow.by else "")
+
+
+def _took(left: Sequence[Left]) -> list[float]:
+    return sorted(one.took for one in left)
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
+    """Nested figures as rows."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}: ")
+        else:
+            yield f"{before}{name}", value
+
+
 def _calls(outcome: Outcome) -> str:
-    """A bar for each second; grey answers well, red lines are kills, blue bands are pauses."""
+    """A bar for each second; grey answers well, red lines are kills, bands are everything that lasts."""
+    begin = outcome.calm_at
     deeds = [deed for found in outcome.evidence.deeds.values() for deed in found]
-    calls = Counter(int(deed.at - outcome.started_at) for deed in deeds)
-    faulty = Counter(int(deed.at - outcome.started_at) for deed in deeds if deed.fault)
-    length = max([*calls, int(outcome.healed_at - outcome.started_at)], default=1) + 1
+    calls = Counter(int(deed.at - begin) for deed in deeds)
+    faulty = Counter(int(deed.at - begin) for deed in deeds if deed.fault)
+    length = max([*calls, int(outcome.healed_at - begin)], default=1) + 1
     most = max([*calls.values(), 1])
     step = (WIDTH - LEFT) / length
     shapes = []
-    for blow in outcome.blows:
-        x = LEFT + (blow.at - outcome.started_at) * step
-        title = f"<title>{escape(blow.what)} {escape(blow.whom)}</title>"
-        if blow.what == "pause":
-            width = blow.seconds * step
-            shapes.append(_rectangle(x, 0, width, HEIGHT - BOTTOM, "#b6d5ff", title))
-        else:
+    for blow in outcome.evidence.blows:
+        x = LEFT + (blow.begin - begin) * step
+        title = f"<title>{escape(_said(blow))}</title>"
+        if blow.what == "kill" and blow.worker:
             shapes.append(
                 f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{HEIGHT - BOTTOM}" stroke="#cf222e">{title}</line>'
             )
+        else:
+            colour = BANDS.get(blow.what, "#ffd8b5") if blow.worker else "#ffb8b0"
+            shapes.append(_rectangle(x, 0, (blow.end - blow.begin) * step, HEIGHT - BOTTOM, colour, title))
     for second, count in sorted(calls.items()):
         for value, colour in ((count, "#8c959f"), (faulty[second], "#d4a72c")):
             height = value / most * (HEIGHT - BOTTOM)
             shapes.append(
                 _rectangle(LEFT + second * step, HEIGHT - BOTTOM - height, max(step - 1, 0.5), height, colour, "")
             )
-    healed = LEFT + (outcome.healed_at - outcome.started_at) * step
-    shapes.append(
-        f'<line x1="{healed:.1f}" x2="{healed:.1f}" y1="0" y2="{HEIGHT - BOTTOM}" stroke="#116329" '
-        'stroke-dasharray="4"><title>peace</title></line>'
+    for instant, what in ((outcome.started_at, "trouble begins"), (outcome.healed_at, "peace")):
+        x = LEFT + (instant - begin) * step
+        shapes.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{HEIGHT - BOTTOM}" stroke="#116329" '
+            f'stroke-dasharray="4"><title>{what}</title></line>'
+        )
+    legend = (
+        "grey: calls; yellow: with a fault; red lines: killed roles; bands: what lasted (blue: frozen roles, "
+        "red: broker and database, orange: disks, clocks, links); green: trouble begins, peace"
     )
-    legend = "grey: calls; yellow: with a fault; red lines: kills; blue: pauses; green: peace"
     return _svg(shapes, f"{most}", "0", "0 s", f"{length} s") + f"<p>{legend}</p>"
 
 
-def _curve(took: Sequence[float]) -> str:
+def _curves(took: Mapping[str, Sequence[float]]) -> str:
     """Which share was out within how long."""
-    if not took:
+    longest = max([0.001, *(values[-1] for values in took.values() if values)])
+    shapes, legend = [], []
+    for (name, values), colour in zip(took.items(), LINES, strict=True):
+        if not values:
+            continue
+        points = [
+            f"{LEFT + seconds / longest * (WIDTH - LEFT):.1f},{(HEIGHT - BOTTOM) * (1 - number / len(values)):.1f}"
+            for number, seconds in enumerate(values, 1)
+        ]
+        start = f"{LEFT},{HEIGHT - BOTTOM}"
+        shapes.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{start} {" ".join(points)}"/>')
+        legend.append(f'<span style="color:{colour}">{name}: {len(values)}</span>')
+    if not shapes:
         return "<p>Nobody had to leave.</p>"
-    longest = max(took[-1], 0.001)
-    points = [
-        f"{LEFT + seconds / longest * (WIDTH - LEFT):.1f},{(HEIGHT - BOTTOM) * (1 - number / len(took)):.1f}"
-        for number, seconds in enumerate(took, 1)
-    ]
-    start = f"{LEFT},{HEIGHT - BOTTOM}"
-    line = f'<polyline fill="none" stroke="#0969da" stroke-width="2" points="{start} {" ".join(points)}"/>'
-    return _svg([line], "100 %", "0 %", "0 s", f"{longest:.1f} s")
+    return _svg(shapes, "100 %", "0 %", "0 s", f"{longest:.1f} s") + f"<p>{', '.join(legend)}</p>"
+
+
+def _recovery(found: Mapping[str, Sequence[float]]) -> str:
+    """For each kind of blow a bar up to the longest recovery, darker up to the median."""
+    if not found:
+        return "<p>Nothing was struck that was seen at work again.</p>"
+    longest = max([0.001, *(max(took) for took in found.values())])
+    row = 22
+    height, shapes = row * len(found) + BOTTOM, []
+    for number, (kind, took) in enumerate(found.items()):
+        ordered = sorted(took)
+        for value, colour in ((ordered[-1], "#b6d5ff"), (quantile(ordered, 0.5), "#0969da")):
+            width = value / longest * (WIDTH - 260)
+            shapes.append(_rectangle(200, number * row + 4, max(width, 1), row - 8, colour, ""))
+        text = f'<text x="194" y="{number * row + 15}" text-anchor="end">{escape(kind)}</text>'
+        seconds = f'<text x="{WIDTH}" y="{number * row + 15}" text-anchor="end">{ordered[-1]:.1f} s</text>'
+        shapes.append(text + seconds)
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(shapes)}</svg><p>dark: median; light: longest</p>'
 
 
 def _svg(shapes: Iterable[str], top: str, zero: str, first: str, last: str) -> str:

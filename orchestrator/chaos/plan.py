@@ -26,6 +26,8 @@ TYPES = {
 STATED_AGO = timedelta(hours=1)
 """HR stated everything a while ago: an event that overtakes another one is not from the future."""
 
+SPOILED_AT = datetime(2026, 1, 5, tzinfo=UTC)
+
 CONTRACTORS, LEAVERS, REHIRES, MOVERS, DUPLICATES, REORDERED = 0.2, 0.3, 0.05, 0.35, 0.1, 0.1
 
 HAVE_MORE = 0.52
@@ -63,12 +65,12 @@ class Expected:
         return self.engaged and department in (None, self.department)
 
 
-def make_plan(seed: int, people: int, seconds: float, start: datetime, canary: str) -> list[Told]:
-    """Every publication in its order; a duplicate is there twice."""
-    chance = random.Random(f"load/{seed}")
+def make_plan(seed: int, people: int, seconds: float, start: datetime, canary: str, *, prefix: str = "W") -> list[Told]:
+    """Every publication in its order; a duplicate is there twice. Offsets begin at `start`."""
+    chance = random.Random(f"load/{seed}/{prefix}")
     told: list[Told] = []
     for number in range(people):
-        story = _Story(f"W{number:05}", chance, seconds, start, canary).tell()
+        story = _Story(f"{prefix}{number:05}", chance, seconds, start, canary).tell()
         if len(story) > 1 and chance.random() < REORDERED / HAVE_MORE:
             place = chance.randrange(len(story) - 1)
             story[place : place + 2] = _swapped(*story[place : place + 2])
@@ -77,6 +79,22 @@ def make_plan(seed: int, people: int, seconds: float, start: datetime, canary: s
         if chance.random() < DUPLICATES:
             told.append(_at(one, min(one.offset + chance.uniform(0, seconds / 3), seconds)))
     return sorted(told, key=lambda one: one.offset)
+
+
+def spoiled_records(seed: int, count: int, seconds: float, canary: str) -> list[tuple[float, Message]]:
+    """Records that nobody can read, with their offsets; what makes them so is next to somebody's name."""
+    chance = random.Random(f"spoiled/{seed}")
+    bodies = [
+        b'{"worker_id": "%s"' % canary.encode(),
+        orjson.dumps({"worker_id": canary, "engagement_id": canary, "kind": canary, "start_date": canary}),
+        orjson.dumps({"attributes": {"given_name": canary, "department": 7}, canary: canary}),
+    ]
+    records = []
+    for number in range(count):
+        envelope = Envelope(f"spoiled/{number}", SOURCE, WorkerJoined.TYPE, SPOILED_AT, subject=canary)
+        message = Message(HR_EVENTS, f"spoiled/{number}".encode(), bodies[number % len(bodies)], envelope.headers())
+        records.append((chance.uniform(0, seconds), message))
+    return records
 
 
 class _Story:

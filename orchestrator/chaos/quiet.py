@@ -4,12 +4,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from orchestrator.adapters.audit_log import entries_end
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.settling import SqlSettling
-from orchestrator.adapters.sql.tables import account
 from orchestrator.flows.converge import RECHECK
 from orchestrator.ports import Clock
 
@@ -21,7 +17,6 @@ class Quiet:
 
     def __init__(self, database: Database, audit: Path, clock: Clock, *, rechecks: bool) -> None:
         self._settling = SqlSettling(database)
-        self._database = database
         self._audit = audit
         self._clock = clock
         self._rechecks = rechecks
@@ -44,19 +39,8 @@ class Quiet:
 
     async def _left(self, events: int) -> int:
         left = await self._settling.left(now=self._clock.now(), events=events)
-        if self._rechecks:
-            return left
-        rechecks = (
-            sa.select(sa.func.count())
-            .select_from(account)
-            .where(
-                account.c.status == "applied",
-                account.c.revision == account.c.applied_revision,
-                account.c.intent.startswith(RECHECK, autoescape=True),
-            )
-        )
-        async with self._database.read() as connection:
-            return left - int((await connection.execute(rechecks)).scalar_one())
+        return left if self._rechecks else left - await self._settling.waiting(RECHECK)
 
     def _size(self) -> int:
-        return entries_end(self._audit)
+        """How much the auditor has written, in whatever files it keeps."""
+        return sum(one.stat().st_size for one in self._audit.rglob("*") if one.is_file())

@@ -1,26 +1,33 @@
 """The figures of a run, as JSON."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.bench.quantiles import spread
 from orchestrator.chaos.evidence import Evidence
-from orchestrator.chaos.judge import deprovision_seconds
-from orchestrator.chaos.nemesis import Blow
+from orchestrator.chaos.times import Left, departures, recoveries
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A run that is over. Instants are seconds since 1970."""
+    """A run that is over. Instants are seconds since 1970: the calm while began, the blows began, peace came."""
 
     seed: int
     evidence: Evidence
-    blows: list[Blow]
     violations: list[str]
+    calm_at: float
     started_at: float
     healed_at: float
     settle_seconds: float
+
+    def calm(self) -> list[Left]:
+        """Who was out before anything went wrong."""
+        return [one for one in departures(self.evidence) if one.out <= self.started_at]
+
+    def troubled(self) -> list[Left]:
+        """Who got out when things went wrong, or after that."""
+        return [one for one in departures(self.evidence) if one.out > self.started_at]
 
 
 def figures(outcome: Outcome, command: str) -> dict[str, Any]:
@@ -28,7 +35,6 @@ def figures(outcome: Outcome, command: str) -> dict[str, Any]:
     evidence = outcome.evidence
     deeds = [deed for found in evidence.deeds.values() for deed in found]
     kinds = Counter(entry["kind"] for entry in evidence.entries)
-    took = deprovision_seconds(evidence)
     return {
         "seed": outcome.seed,
         "command": command,
@@ -38,8 +44,8 @@ def figures(outcome: Outcome, command: str) -> dict[str, Any]:
         "events": len({one.id for one in evidence.told}),
         "duplicates_sent": len(evidence.told) - len({one.id for one in evidence.told}),
         "duplicates_suppressed": kinds["event_duplicated"],
-        "kills": dict(Counter(_role(blow) for blow in outcome.blows if blow.what == "kill")),
-        "pauses": dict(Counter(_role(blow) for blow in outcome.blows if blow.what == "pause")),
+        "unreadable_records": evidence.spoiled,
+        "blows": dict(sorted(Counter(blow.kind for blow in evidence.blows).items())),
         "faults": dict(sorted(Counter(deed.fault for deed in deeds if deed.fault).items())),
         "calls": len(deeds),
         "calls_by_method": dict(sorted(Counter(deed.method for deed in deeds).items())),
@@ -51,18 +57,15 @@ def figures(outcome: Outcome, command: str) -> dict[str, Any]:
         "timers_fired": kinds["timer_fired"],
         "seconds": round(outcome.healed_at - outcome.started_at, 1),
         "settle_seconds": round(outcome.settle_seconds, 1),
-        "deprovision": {
-            "measured": len(took),
-            **{f"p{share}": round(quantile(took, share / 100), 3) for share in (50, 95, 99) if took},
-            **({"max": round(took[-1], 3)} if took else {}),
-        },
+        "deprovision_calm": times(outcome.calm()),
+        "deprovision_troubled": times(outcome.troubled()),
+        "recovery": {kind: spread(took) for kind, took in recoveries(evidence).items()},
     }
 
 
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of them does not exceed."""
-    return ordered[max(0, -(-int(len(ordered) * share * 1000) // 1000) - 1)]
-
-
-def _role(blow: Blow) -> str:
-    return blow.whom.rpartition("-")[0]
+def times(left: list[Left]) -> dict[str, Any]:
+    """Time to deprovision: from the effective instant where the end was known before, else from the received one."""
+    return {
+        "from_effective": spread([one.took for one in left if one.foreseen]),
+        "from_received": spread([one.took for one in left if not one.foreseen]),
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
-from orchestrator.chaos.faults import Unruly
+from orchestrator.chaos.faults import EVERYTHING, SLOW_SECONDS, Habit, Unruly
 from orchestrator.demo.servers.directory import USER, Table
 from orchestrator.demo.servers.journal import Journal
 from orchestrator.demo.servers.plain import Plain
@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--control", type=Path, required=True, help="faults happen while this file exists")
     parser.add_argument("--seed", required=True, help="of the faults")
     parser.add_argument("--not-unique", action="store_true", help="accept a second account of the same name")
+    parser.add_argument("--rate", type=float, help="share of the requests in which something goes wrong")
+    parser.add_argument("--slow", type=float, default=SLOW_SECONDS, help="seconds that a slow answer takes")
+    parser.add_argument("--only", action="append", default=[], help="a fault; without any, all of them happen")
     given = parser.parse_args(arguments)
     plain = Plain(behave=lambda request: unruly(request))
     if given.not_unique:
@@ -39,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         os.environ[TOKENS_ENV],
         given.seed,
         unique=not given.not_unique,
+        habit=EVERYTHING if given.rate is None else Habit.of(*given.only, rate=given.rate, slow=given.slow),
     )
     app = Journal(plain, given.folder / f"{given.name}.journal.jsonl")
     config = uvicorn.Config(

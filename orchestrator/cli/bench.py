@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from orchestrator.cli.options import AsJson, run_service
+from orchestrator.cli.progress import Bars
 from orchestrator.config import EMBEDDED
-from orchestrator.log import configure
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -41,6 +40,9 @@ def bench() -> None:
 def resolve(
     events: Annotated[int, typer.Option(min=100, help="Events to resolve, half hires, half moves.")] = 10_000,
     apps: Annotated[int, typer.Option(min=1, max=20, help="Connected applications.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, max=16, help="Compare one resolver with so many, instead of with the floor.")
+    ] = 1,
     kafka: Kafka = EMBEDDED,
     store: Store = "sqlite",
     as_json: AsJson = False,
@@ -50,8 +52,13 @@ def resolve(
     Example: `jml bench resolve --apps 5`
     """
     from orchestrator.bench.resolving import bench_resolve
+    from orchestrator.bench.scaling import bench_scaling
 
-    with _Bars() as bars:
+    with Bars() as bars:
+        if processes > 1:
+            work = bench_scaling(kafka, store, apps=apps, count=events, processes=processes, progress=bars)
+            _report(work, as_json)
+            return
         _report(bench_resolve(kafka, store, apps=apps, count=events, progress=bars), as_json)
 
 
@@ -80,13 +87,13 @@ def converge(
 
     if limit is not None:
         sizes = {"count": accounts, "concurrency": concurrency}
-        with _Bars() as bars:
+        with Bars() as bars:
             _report(
                 bench_limited(kafka, store, **sizes, limit=limit, latency=latency_ms / 1000, progress=bars), as_json
             )
         return
 
-    with _Bars() as bars:
+    with Bars() as bars:
         _report(
             bench_converge(
                 kafka, store, count=accounts, concurrency=concurrency, latency=latency_ms / 1000, progress=bars
@@ -96,21 +103,86 @@ def converge(
 
 
 @app.command()
+def pipeline(
+    events: Annotated[int, typer.Option(min=100, help="People to hire, all at once.")] = 4_000,
+    apps: Annotated[int, typer.Option(min=1, max=20, help="Connected applications.")] = 5,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at once to each application.")] = 16,
+    latency_ms: Annotated[float, typer.Option(min=0, help="What an application takes to answer.")] = 0,
+    kafka: Kafka = EMBEDDED,
+    store: Store = "sqlite",
+    as_json: AsJson = False,
+) -> None:
+    """Events a second through the whole pipeline, from HR's topic to accounts in all applications.
+
+    Every role is a process, as in production; on the embedded broker all of them are in one. The floor sends as many
+    calls and messages with the bare clients.
+
+    Example: `jml bench pipeline --kafka localhost:9092 --store postgresql+asyncpg://jml@localhost/postgres`
+    """
+    from orchestrator.bench.pipeline import bench_pipeline
+
+    with Bars() as bars:
+        _report(
+            bench_pipeline(
+                kafka,
+                store,
+                apps=apps,
+                count=events,
+                latency=latency_ms / 1000,
+                concurrency=concurrency,
+                progress=bars,
+            ),
+            as_json,
+        )
+
+
+@app.command()
+def leaver(
+    joiners: Annotated[int, typer.Option(min=0, help="People who are hired just before.")] = 20_000,
+    leavers: Annotated[int, typer.Option(min=10, max=2000, help="People who leave, one after another.")] = 200,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at once to the application.")] = 16,
+    latency_ms: Annotated[float, typer.Option(min=0, help="What the application takes to answer.")] = 20,
+    kafka: Kafka = EMBEDDED,
+    store: Store = "sqlite",
+    as_json: AsJson = False,
+) -> None:
+    """From the event that somebody left to the verified deactivation, while joiners stand in line.
+
+    Example: `jml bench leaver --joiners 20000 --kafka localhost:9092 --store postgresql+asyncpg://jml@localhost/postgres`
+    """
+    from orchestrator.bench.leaving import bench_leaver
+
+    with Bars() as bars:
+        _report(
+            bench_leaver(
+                kafka,
+                store,
+                joiners=joiners,
+                leavers=leavers,
+                latency=latency_ms / 1000,
+                concurrency=concurrency,
+                progress=bars,
+            ),
+            as_json,
+        )
+
+
+@app.command()
 def memory(
     people: Annotated[
-        int, typer.Option(min=2000, help="People at the second measurement; the first is at 1,000.")
+        int, typer.Option(min=2000, help="People at the last measurement; the first is at 1,000.")
     ] = 20_000,
     kafka: Kafka = EMBEDDED,
     store: Store = "sqlite",
     as_json: AsJson = False,
 ) -> None:
-    """Resident memory of a resolver at 1,000 people and at many.
+    """Resident memory of every role at 1,000 people and at many, most of them made in the database itself.
 
-    Example: `jml bench memory --people 100000`
+    Example: `jml bench memory --people 1000000 --kafka localhost:9092 --store postgresql+asyncpg://jml@localhost/jml`
     """
     from orchestrator.bench.memory import bench_memory
 
-    with _Bars() as bars:
+    with Bars() as bars:
         _report(bench_memory(kafka, store, people=people, progress=bars), as_json)
 
 
@@ -131,10 +203,11 @@ def audit(
     """
     from orchestrator.bench.auditing import bench_audit
 
-    with _Bars() as bars:
+    with Bars() as bars:
         _report(bench_audit(folder, entries=entries, progress=bars), as_json)
 
 
+@app.command()
 def timers(
     count: Annotated[int, typer.Option("--timers", min=2000, help="Timers stored.")] = 1_000_000,
     due: Annotated[int, typer.Option(min=1, help="Timers of them that are due at one instant.")] = 10_000,
@@ -148,31 +221,8 @@ def timers(
     """
     from orchestrator.bench.timing import bench_timers
 
-    with _Bars() as bars:
+    with Bars() as bars:
         _report(bench_timers(kafka, store, timers=count, due=min(due, count // 2), progress=bars), as_json)
-
-
-class _Bars:
-    """Progress on standard error, one bar for each phase."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-        self._bars = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Show how far a phase is."""
-        if phase not in self._tasks:
-            self._tasks[phase] = self._bars.add_task(phase, total=total)
-        self._bars.update(self._tasks[phase], completed=done, total=total)
-
-    def __enter__(self) -> "_Bars":
-        configure("error")
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
 
 
 def _report(work: Coroutine[Any, Any, dict[str, Any]], as_json: bool) -> None:
@@ -184,5 +234,11 @@ def _report(work: Coroutine[Any, Any, dict[str, Any]], as_json: bool) -> None:
     table.add_column(style="bold")
     table.add_column(justify="right")
     for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int | float) else str(value))
+        table.add_row(name.replace("_", " "), _shown(value))
     Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_shown(one)}" for name, one in value.items())
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

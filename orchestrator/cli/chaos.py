@@ -14,13 +14,13 @@ from typing import Annotated, Any, TypeVar
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy.engine import make_url
 
-from orchestrator.cli.options import AsJson, run_async
+from orchestrator.cli.options import AsJson, run_service
+from orchestrator.cli.output import print_table
+from orchestrator.cli.progress import Bars
 from orchestrator.errors import UserError
-from orchestrator.log import configure
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -29,9 +29,24 @@ T = TypeVar("T")
 SHOWN_VIOLATIONS = 20
 
 
+Kafka = Annotated[str | None, typer.Option(help="A broker without topics of ours.", metavar="HOST:PORT")]
+Store = Annotated[
+    str | None, typer.Option(help="postgresql+asyncpg://... of a server to make a database on.", metavar="URL")
+]
+ServicesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--services",
+        help="A TOML file that says where broker and database are, and by which commands a run may stop, freeze and "
+        "start them.",
+        metavar="FILE",
+    ),
+]
+
+
 @app.callback()
 def chaos() -> None:
-    """Kill roles and let applications misbehave, then judge from what the applications wrote down.
+    """Kill roles and services, let applications misbehave, then judge from what the applications wrote down.
 
     Example: `jml chaos run --kafka localhost:9092 --store postgresql+asyncpg://jml@localhost/postgres`
     """
@@ -39,27 +54,31 @@ def chaos() -> None:
 
 @app.command()
 def run(
-    kafka: Annotated[str, typer.Option(help="A broker without topics of ours.", metavar="HOST:PORT")],
-    store: Annotated[
-        str, typer.Option(help="postgresql+asyncpg://... of a server to make a database on.", metavar="URL")
-    ],
+    kafka: Kafka = None,
+    store: Store = None,
+    services: ServicesFile = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the load, the blows and the faults.")] = 1,
-    people: Annotated[int, typer.Option(min=1, max=20_000, help="Working lives to play.")] = 200,
-    seconds: Annotated[float, typer.Option(min=5, max=3600, help="How long to send events and strike.")] = 60,
-    apps: Annotated[int, typer.Option(min=2, max=8, help="Connected applications.")] = 4,
-    faults: Annotated[str, typer.Option(help="all, or none: neither faults nor kills, to compare with.")] = "all",
+    people: Annotated[int, typer.Option(min=1, max=20_000, help="Working lives to play.")] = 2000,
+    seconds: Annotated[float, typer.Option(min=5, max=3600, help="How long to send events and strike.")] = 180,
+    apps: Annotated[int, typer.Option(min=2, max=8, help="Connected applications.")] = 8,
+    faults: Annotated[str, typer.Option(help="all, or none: neither faults nor blows, to compare with.")] = "all",
     rechecks: Annotated[
-        bool, typer.Option(help="Also wait for the second looks that follow an interrupted call, for up to 3 minutes.")
+        bool,
+        typer.Option(
+            help="Also wait for the second looks that follow an interrupted call, and for what a connector whose clock "
+            "was ahead put off: up to 10 minutes."
+        ),
     ] = True,
     report: Annotated[
         Path | None, typer.Option(help="Write report.json, report.html and all evidence here.", metavar="DIR")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run every role and every application as a process, kill and pause roles at random, then wait for quiet and judge.
+    """Run every role and application as a process, let blows and faults rain, then wait for quiet and judge.
 
-    A database and the topics are made for the run and removed after it. Exit code 0: no promise was broken; 1: one was,
-    and the report says where.
+    Roles are killed and frozen, their links cut, their clocks stepped, the auditor's disk is full; with `--services`
+    the broker and the database are stopped as well. A database and the topics are made for the run and removed after
+    it. Exit code 0: no promise was broken; 1: one was, and the report says where.
 
     Example: `jml chaos run --kafka localhost:9092 --store postgresql+asyncpg://jml@localhost/postgres --seed 7`
     """
@@ -68,12 +87,12 @@ def run(
     from orchestrator.chaos.report import figures
     from orchestrator.chaos.run import Settings, run_chaos
 
-    configure("error")
-    settings = Settings(kafka, store, seed, people, seconds, apps, known(faults), rechecks)
+    where = _where(kafka, store, services)
+    settings = Settings(*where[:2], seed, people, seconds, apps, known(faults), rechecks, where[2])
     with _folder(report) as folder:
-        with _Bars() as bars:
-            outcome = run_async(_until_told(run_chaos(settings, folder, bars)))
-        found = figures(outcome, _command(settings))
+        with Bars() as bars:
+            outcome = run_service(_until_told(run_chaos(settings, folder, bars)))
+        found = figures(outcome, _command(settings, services))
         if report is not None:
             (report / "report.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
             (report / "report.html").write_text(page(outcome, found))
@@ -82,6 +101,52 @@ def run(
     else:
         _show(found)
     raise typer.Exit(1 if outcome.violations else 0)
+
+
+@app.command()
+def mutants(
+    kafka: Kafka = None,
+    store: Store = None,
+    services: ServicesFile = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Just this mutant; may be given several times.", metavar="NAME")
+    ] = None,
+    control: Annotated[
+        bool, typer.Option(help="Also play each scene without a mutant: there nothing may be found.")
+    ] = True,
+    report: Annotated[Path | None, typer.Option(help="Keep all evidence here.", metavar="DIR")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove the checker: take one safeguard at a time out of real processes, and see that the verdict finds it.
+
+    Each mutant is played in a small fixed scene that provokes it. Exit code 0: all were caught, and nothing was found
+    where there was nothing to find; 1: otherwise.
+
+    Example: `jml chaos mutants --kafka localhost:9092 --store postgresql+asyncpg://jml@localhost/postgres`
+    """
+    from orchestrator.chaos.hunt import chosen, hunt
+
+    where = _where(kafka, store, services)
+    names = chosen(only or [])
+    with _folder(report) as folder, Bars() as bars:
+        rows = run_service(_until_told(hunt(where[0], where[1], names, folder, bars, control=control)))
+    if as_json:
+        sys.stdout.write(orjson.dumps([row.document() for row in rows]).decode() + "\n")
+    else:
+        table = ("mutant", "what it lacks", "caught by", "seconds#")
+        print_table("Mutants", table, ((row.name, row.about, row.said(), f"{row.seconds:.0f}") for row in rows))
+    raise typer.Exit(0 if all(row.good for row in rows) else 1)
+
+
+def _where(kafka: str | None, store: str | None, services: Path | None) -> tuple[str, str, Any]:
+    """Broker, database, and how they are hurt. What is said on the command line goes before the file."""
+    from orchestrator.chaos.services import Services, load_services
+
+    found = load_services(services) if services else Services()
+    bootstrap, url = kafka or found.kafka, store or found.store
+    if bootstrap is None or url is None:
+        raise UserError("name a broker and a database: --kafka and --store, or --services with a file that has both")
+    return bootstrap, url, found
 
 
 async def _until_told(work: Coroutine[Any, Any, T]) -> T:
@@ -102,10 +167,11 @@ async def _until_told(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _command(settings: Any) -> str:
+def _command(settings: Any, services: Path | None) -> str:
     """What plays the run again. A password stays out of it: reports are passed on."""
     words = ["jml", "chaos", "run", "--kafka", settings.kafka]
     words += ["--store", make_url(settings.store).render_as_string(hide_password=True)]
+    words += ["--services", str(services)] if services else []
     words += ["--seed", str(settings.seed), "--people", str(settings.people), "--seconds", f"{settings.seconds:g}"]
     words += ["--apps", str(settings.apps), "--faults", "all" if settings.faults else "none"]
     return shlex.join(words if settings.rechecks else [*words, "--no-rechecks"])
@@ -128,28 +194,6 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Bars:
-    """Progress on standard error, one bar for each phase."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-        self._bars = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Show how far a phase is."""
-        if phase not in self._tasks:
-            self._tasks[phase] = self._bars.add_task(phase, total=total)
-        self._bars.update(self._tasks[phase], completed=done, total=total)
-
-    def __enter__(self) -> "_Bars":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-
 def _show(found: dict[str, Any]) -> None:
     console = Console()
     table = Table(title=f"jml chaos run, seed {found['seed']}", title_justify="left", show_header=False)
@@ -158,8 +202,7 @@ def _show(found: dict[str, Any]) -> None:
     for name, value in found.items():
         if name in ("seed", "command", "violations"):
             continue
-        shown = ", ".join(f"{one} {count}" for one, count in value.items()) if isinstance(value, dict) else str(value)
-        table.add_row(name.replace("_", " "), shown or "none")
+        table.add_row(name.replace("_", " "), _shown(value) or "none")
     console.print(table)
     violations = found["violations"]
     for one in violations[:SHOWN_VIOLATIONS]:
@@ -168,3 +211,12 @@ def _show(found: dict[str, Any]) -> None:
         console.print(f"and {len(violations) - SHOWN_VIOLATIONS} more")
     console.print("[green]no violation[/green]" if not violations else f"[red]{len(violations)} violations[/red]")
     console.print(f"play it again: {found['command']}", highlight=False, soft_wrap=True)
+
+
+def _shown(value: Any) -> str:
+    """A figure, or several with their names; those of a whole distribution on a line of their own."""
+    if not isinstance(value, dict):
+        return str(value)
+    nested = any(isinstance(one, dict) for one in value.values())
+    between, after = ("\n", ":") if nested else (", ", "")
+    return between.join(f"{name}{after} {_shown(one)}" for name, one in value.items())

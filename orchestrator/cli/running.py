@@ -23,6 +23,7 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, r
 from orchestrator.config import Config
 from orchestrator.errors import UserError
 from orchestrator.log import configure
+from orchestrator.ports import Clock
 from orchestrator.roles import MakeRole, role_names
 from orchestrator.roles import role as find_role
 
@@ -52,7 +53,7 @@ def run(
     if settings.kafka.embedded:
         raise UserError("the embedded broker serves one process only: use `jml up`, or set [kafka] bootstrap")
     configure(log_level)
-    run_service(_serve(settings, {role: make}))
+    run_service(serve(settings, {role: make}))
 
 
 @app.command()
@@ -62,10 +63,11 @@ def up(config: ConfigPath = DEFAULT_CONFIG, log_level: LogLevel = "info") -> Non
     Example: `jml up --config jml.toml`
     """
     configure(log_level)
-    run_service(_serve(load(config), {name: find_role(name) for name in role_names()}))
+    run_service(serve(load(config), {name: find_role(name) for name in role_names()}))
 
 
-async def _serve(config: Config, makers: dict[str, MakeRole]) -> None:
+async def serve(config: Config, makers: dict[str, MakeRole], *, clock: Clock | None = None) -> None:
+    """Run roles in this process until SIGTERM, on the machine's clock or another one."""
     from orchestrator.adapters.ops_http import OpsServer
 
     names = list(makers)
@@ -73,7 +75,7 @@ async def _serve(config: Config, makers: dict[str, MakeRole]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_runtime(config) as runtime:
+    async with open_runtime(config, clock=clock, wall=clock) as runtime:
         roles = [make(runtime) for make in makers.values()]
         async with running(runtime, roles) as failed, OpsServer(runtime, names).serving():
             log.info("started", roles=",".join(names))

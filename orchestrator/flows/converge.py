@@ -43,6 +43,7 @@ log = structlog.get_logger()
 LEASE_SECONDS = 10.0
 """How long after its intent was saved a call may still go out. After that the intent is saved anew, which fails when
 the account has got a new owner meanwhile: this process may have been paused for long."""
+KEPT_LEASES = 4096
 LOOK_AGAIN_SECONDS = 1.0
 """While somebody else has the account; mostly that takes less."""
 RECHECK = "recheck@"
@@ -82,6 +83,7 @@ class Converge:
         self._parked_leaver = parked_leaver
         self._ready = ready
         self._chance = random.Random()
+        self._ours: dict[str, float] = {}
 
     async def __call__(self, person_id: str) -> None:
         """Bring the account to its newest desired state, or to a retry row, or park it. Never raises a ScimError."""
@@ -95,7 +97,8 @@ class Converge:
             account, progress, link = await self._linked(account, progress)
             if not lost and _is_settled(account, progress) and _is_linked(account, progress):
                 return
-            if lost and await self._let_finish(progress):
+            theirs = progress.intent is not None and person_id not in self._ours
+            if (lost or theirs) and await self._let_finish(progress):
                 continue
             if await self._run(account, progress, read_back=lost or progress.intent is not None, link=link):
                 return
@@ -112,8 +115,9 @@ class Converge:
         return account, progress if progress.refers_to == person_id else replace(progress, refers_to=person_id), link
 
     async def _let_finish(self, progress: Progress) -> bool:
-        """Whoever won the race may be calling now, and would be fenced off by us in the middle of it: two processes
-        that take the account from each other make two accounts. True when there was something to wait for."""
+        """Whoever won the race, or had the account before us and was thrown out of the group, may be calling now, and
+        would be fenced off by us in the middle of it: two processes that take the account from each other make two
+        accounts. True when there was something to wait for."""
         left = _lease_left(progress.intent, self._clock.now())
         await asyncio.sleep(min(left, LOOK_AGAIN_SECONDS))
         return left > 0
@@ -169,7 +173,15 @@ class Converge:
             return False
         call.progress = replace(intended, version=intended.version + 1)
         call.lease_until = lease_until
+        self._note_lease(account.person_id, lease_until)
         return True
+
+    def _note_lease(self, person_id: str, until: float) -> None:
+        """An open intent of our own needs no waiting for: whoever sent those calls is not going to send more."""
+        if len(self._ours) >= KEPT_LEASES:
+            now = asyncio.get_running_loop().time()
+            self._ours = {one: end for one, end in self._ours.items() if end > now}
+        self._ours[person_id] = until
 
     # --- how it ended ---------------------------------------------------------------------------------------------
 

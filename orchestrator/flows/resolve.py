@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,9 +93,14 @@ def parse(record: Record, latest: datetime) -> Incoming:
 
 
 def _reasons(error: ValidationError) -> str:
-    """Where and why, without the values."""
+    """Where and why, without the values. A key that no schema names is the sender's text, as a value is: it is shown
+    only where it looks like the name of a field."""
     problems = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(str(step) for step in one['loc']) or 'data'}: {one['msg']}" for one in problems[:5])
+    return "; ".join(f"{'.'.join(_shown(step) for step in one['loc']) or 'data'}: {one['msg']}" for one in problems[:5])
+
+
+def _shown(step: int | str) -> str:
+    return str(step) if re.fullmatch(r"[a-z][a-z_]{0,39}|\d+", str(step)) else "?"
 
 
 @dataclass(slots=True)

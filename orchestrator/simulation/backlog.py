@@ -41,10 +41,22 @@ class Backlog(World):
         ]  # fmt: skip
         return max(closed) - (_RUSH + 0.02) * DAY_SECONDS
 
+    @property
+    def overtaken_by(self) -> int:
+        """How many joiners of the line got in before the leaver was out, at the application that let most of them in.
+        Those who were in before the leaver's event do not count."""
+        told_at = (_RUSH + 0.02) * DAY_SECONDS
+        most = 0
+        for server in self.plant.apps.values():
+            out = [call.at for call in server.journal if call.person == LEAVER and call.after and not call.after.active]
+            made = [call.at for call in server.journal if call.method == "POST" and call.person != LEAVER]
+            most = max(most, sum(told_at < at < min(out, default=float("inf")) for at in made))
+        return most
+
     def _story(self) -> list[Told]:
-        joiners = [_joined(f"p{number}", _RUSH) for number in range(JOINERS)]
+        joiners = [joined(f"p{number}", _RUSH) for number in range(JOINERS)]
         blocked = Told("leaver1", LEAVER, "idp_disabled", START + timedelta(days=_RUSH + 0.02), {})
-        return [_joined(LEAVER, 0.1), *joiners, blocked]
+        return [joined(LEAVER, 0.1), *joiners, blocked]
 
     def _arrivals(self) -> Iterable[Arrival]:
         return [Arrival((one.stated - START) / timedelta(days=1), message(one)) for one in self.told]
@@ -53,7 +65,8 @@ class Backlog(World):
         """Nobody has one."""
 
 
-def _joined(person: str, day: float) -> Told:
+def joined(person: str, day: float) -> Told:
+    """Somebody is hired."""
     attributes = {"title": f"{person} title", "department": "eng"}
     data = {"engagement_id": "e0", "start_date": FIRST_DAY, "contract_end": None, "attributes": attributes}
     return Told(f"of{person}-0", person, "joined", START + timedelta(days=day), data)

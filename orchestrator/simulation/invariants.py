@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from orchestrator.sequences import faults_of_sequences
 from orchestrator.simulation.oracle import Told, expected, titles
 from orchestrator.simulation.scenario import START
 from orchestrator.simulation.world import World
@@ -188,12 +189,7 @@ def _was(changes: list[Call], active: bool, at: float) -> bool:
 
 def sequences_are_gapless(evidence: Evidence) -> Iterator[str]:
     """Each writer's entries are numbered from 1 without a gap."""
-    numbers = defaultdict(list)
-    for entry in evidence.entries:
-        numbers[entry["writer"], entry["epoch"]].append(entry["sequence"])
-    for writer, found in numbers.items():
-        if sorted(found) != list(range(1, len(found) + 1)):
-            yield f"{writer} wrote {sorted(found)}"
+    yield from faults_of_sequences(evidence.entries)
 
 
 def newer_wins(evidence: Evidence) -> Iterator[str]:

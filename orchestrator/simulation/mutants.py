@@ -80,11 +80,13 @@ def _repeat_post() -> Sequence[AbstractContextManager[Any]]:
     return [patch.object(account_call.Call, "send", send_again)]
 
 
+def everybody_wins(saves: Sequence[group_commit.Save], versions: dict[str, int]) -> list[group_commit.Save]:
+    """Instead of `group_commit._winners`."""
+    return [save for save in saves if save.update.person_id in versions]
+
+
 def _drop_the_fence() -> Sequence[AbstractContextManager[Any]]:
     on = store._on
-
-    def everybody_wins(saves: Sequence[group_commit.Save], versions: dict[str, int]) -> list[group_commit.Save]:
-        return [save for save in saves if save.update.person_id in versions]
 
     def save_anyway(update: Any, row: Any) -> Any:
         if row is not None:
@@ -115,18 +117,20 @@ def _drain_nothing() -> Sequence[AbstractContextManager[Any]]:
     return [patch.object(account_queues.AccountQueues, "_drain", walk_out)]
 
 
+async def take_all_for_fresh(self: Any, batch: Any, transaction: Any, incoming: Any) -> Any:
+    """Instead of `ResolveFlow._fresh`."""
+    return list(incoming)
+
+
 def _skip_the_inbox() -> Sequence[AbstractContextManager[Any]]:
     save = store.MemoryResolveTransaction.save
-
-    async def all_fresh(self: Any, batch: Any, transaction: Any, incoming: Any) -> Any:
-        return list(incoming)
 
     async def without_inbox(self: store.MemoryResolveTransaction, changes: Any, *, now: Any) -> int | None:
         changes.inbox = []
         return await save(self, changes, now=now)
 
     return [
-        patch.object(resolve.ResolveFlow, "_fresh", all_fresh),
+        patch.object(resolve.ResolveFlow, "_fresh", take_all_for_fresh),
         patch.object(store.MemoryResolveTransaction, "save", without_inbox),
     ]
 

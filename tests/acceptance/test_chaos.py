@@ -18,16 +18,17 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator.bench.quantiles import quantile
 from orchestrator.chaos import faults
-from orchestrator.chaos.evidence import Deed, Evidence, Pause, State, deeds
+from orchestrator.chaos.evidence import Blow, Deed, Evidence, Pause, State, deeds
 from orchestrator.chaos.faults import Unruly
-from orchestrator.chaos.judge import CHECKS, deprovision_seconds, judge
+from orchestrator.chaos.judge import CHECKS, QUEUE, judge
 from orchestrator.chaos.page import page
 from orchestrator.chaos.plan import Told, expected, make_plan
-from orchestrator.chaos.report import Outcome, figures, quantile
+from orchestrator.chaos.report import Outcome, figures
+from orchestrator.chaos.times import departures, recoveries
 from orchestrator.demo.servers.plain import Plain, Request, Response
 from tests.conftest import KAFKA, POSTGRES
-from tests.services import KafkaServer
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ GOOD = Evidence(
 
 def test_a_good_run_has_no_violation() -> None:
     assert judge(GOOD) == []
-    assert deprovision_seconds(GOOD) == [20.0]
+    assert [one.took for one in departures(GOOD)] == [20.0]
 
 
 # --- and runs in which one thing is wrong -----------------------------------------------------------------------------
@@ -146,12 +147,35 @@ def always(_: Mapping[str, Any]) -> bool:
     return True
 
 
+def taken_over(**more: Any) -> Evidence:
+    """Another process says that W1 is its own now, and who had it before goes on."""
+    other: dict[str, Any] = {"writer": "connector.app0@host-77-abc123"}
+    entries = [*ENTRIES, entry(11, "call_intended", "W1", 1, **other)]
+    return replace(GOOD, entries=entries, workers={77: "connector-2"}, **more)
+
+
+def in_line(before_the_leaver: int, after: int) -> Evidence:
+    """W2 leaves when so many joiners are in line, some of whom the same process serves first."""
+    newcomers = [f"N{number}" for number in range(before_the_leaver + after)]
+    issued = [entry(24, "command_issued", one, 1, details={"command": "create"}) for one in newcomers]
+    made = [
+        did(24.5 + number / 1000 + (number >= before_the_leaver), "POST", one, None, NEW)
+        for number, one in enumerate(newcomers)
+    ]
+    return replace(with_entries(always, *issued), deeds={"app0": sorted([*DEEDS, *made], key=lambda deed: deed.at)})
+
+
 WRONG: list[tuple[str, str, Evidence]] = [
     ("leavers_are_out", "never deactivated", with_deeds(lambda found: [*found[:6], *found[7:]])),
     ("leavers_are_out", "an account of nobody we know", with_deeds(lambda f: [*f, did(30, "POST", "W9", None, NEW)])),
     ("nobody_is_locked_out", "locked out", with_deeds(lambda f: [*f, did(30, "PATCH", "W1", MOVED, OUT)])),
     ("nobody_is_locked_out", "never created", with_deeds(lambda f: f[3:])),
     ("nobody_is_locked_out", "title of yesterday", with_deeds(lambda f: [f[0], f[1], *f[3:]])),
+    (
+        "nobody_is_locked_out_meanwhile",
+        "for a moment",
+        with_deeds(lambda f: [*f, did(30, "PATCH", "W1", MOVED, OUT), did(31, "PATCH", "W1", OUT, MOVED)]),
+    ),
     ("groups_are_right", "left in the group", with_deeds(lambda found: found[:-1])),
     ("groups_are_right", "not in the group", with_deeds(lambda f: [f[0], *f[2:]])),
     ("one_account", "POST twice", with_deeds(lambda f: [*f, did(30, "POST", "W1", None, MOVED, account="second")])),
@@ -171,7 +195,12 @@ WRONG: list[tuple[str, str, Evidence]] = [
         "twice",
         with_entries(always, entry(40, "person_resolved", "W1", event_id="hr/chaos#W1/1")),
     ),
-    ("events_end_once", "quarantined", with_entries(always, entry(40, "event_quarantined", "", details={}))),
+    ("events_end_once", "unreadable and nowhere", replace(GOOD, spoiled=1)),
+    (
+        "events_end_once",
+        "quarantined",
+        with_entries(always, entry(40, "event_quarantined", "", event_id="hr/chaos#W1/1", details={"record": "x"})),
+    ),
     (
         "revisions_end_once",
         "never ended",
@@ -204,6 +233,8 @@ WRONG: list[tuple[str, str, Evidence]] = [
     ("sequences_are_gapless", "a gap", replace(GOOD, entries=ENTRIES[:3] + ENTRIES[4:])),
     ("sequences_are_gapless", "twice", replace(GOOD, entries=[*ENTRIES, ENTRIES[-1]])),
     ("retry_after_is_kept", "too early", with_deeds(lambda f: [*f[:6], replace(f[6], at=at(23.5)), f[7]])),
+    ("one_owner_at_a_time", "changed by who had it before", taken_over()),
+    ("leavers_go_first", "behind the joiners", in_line(QUEUE * 2 // 3, QUEUE // 2)),
     ("nothing_leaks", "a name in a log", replace(GOOD, logs={"relay-1.log": b"ok\nhello canary W1\n"})),
     ("nothing_leaks", "a token in metrics", replace(GOOD, logs={"relay-1 metrics": b'x{t="canarytoken"} 1'})),
     ("witnesses_agree", "an answer without a deed", replace(GOOD, journals={"app0": journal([*DEEDS, DEEDS[0]])})),
@@ -230,6 +261,50 @@ def test_what_a_process_sends_in_the_moment_it_wakes_up_is_no_broken_fence() -> 
     assert list(CHECKS["newer_wins"](replace(late, pauses=[Pause("connector-1.1", at(20), at(29.5))]))) == []
     assert list(CHECKS["newer_wins"](replace(late, pauses=[Pause("connector-2.1", at(20), at(29.5))])))
     assert list(CHECKS["newer_wins"](replace(late, pauses=[Pause("connector-1.1", at(20), at(28.5))])))
+
+
+def test_who_was_frozen_or_struck_may_still_be_at_it() -> None:
+    for excuse in (
+        {"pauses": [Pause("connector-1.1", at(2), at(9))]},
+        {"blows": [Blow("kill", "database", at(2), at(3))]},
+    ):
+        assert list(CHECKS["one_owner_at_a_time"](taken_over(**excuse))) == []
+
+
+def test_a_leaver_may_meet_some_joiners_on_the_way() -> None:
+    assert list(CHECKS["leavers_go_first"](in_line(QUEUE // 3, QUEUE))) == []
+    struck = replace(in_line(QUEUE, QUEUE // 2), blows=[Blow("kill", "broker", at(20), at(24.1))])
+    assert list(CHECKS["leavers_go_first"](struck)) == []
+
+
+def test_a_clock_that_was_ahead_excuses_what_came_early() -> None:
+    """A contractor out five minutes before the end, by a resolver whose clock said so."""
+    ends = told(2, "W1", "left", engagement_id="1", ends_at=START + timedelta(seconds=320))
+    closed = [*DEEDS, did(30, "PATCH", "W1", MOVED, OUT)]
+    early = replace(
+        GOOD,
+        told=[*EVENTS, ends],
+        entries=[*ENTRIES, entry(28, "event_received", "W1", event_id=f"hr/chaos#{ends.id}")],
+        deeds={"app0": closed},
+    )
+    assert list(CHECKS["nobody_is_locked_out_meanwhile"](early))
+    stepped = Blow("clock", "resolver-1", at(20), at(29), 300)
+    assert list(CHECKS["nobody_is_locked_out_meanwhile"](replace(early, blows=[stepped]))) == []
+    behind = Blow("clock", "resolver-1", at(20), at(29), -300)
+    assert list(CHECKS["nobody_is_locked_out_meanwhile"](replace(GOOD, blows=[behind]))) == []
+
+
+def test_recovery_is_the_first_work_after_a_blow() -> None:
+    writer: dict[str, Any] = {"writer": "resolver@host-77-abc123"}
+    entries = [*ENTRIES, entry(33, "person_resolved", "W1", **writer), entry(38, "event_received", "W1", **writer)]
+    blows = [
+        Blow("kill", "connector-1", at(21), at(23.5)),
+        Blow("pause", "resolver-2", at(26), at(30)),
+        Blow("kill", "broker", at(34), at(36)),
+        Blow("cut", "connector-1 to app0", at(50), at(55)),
+    ]
+    struck = replace(GOOD, entries=entries, blows=blows, workers={77: "resolver-2"})
+    assert recoveries(struck) == {"kill broker": [2.0], "kill connector": [1.5], "pause resolver": [3.0]}
 
 
 # --- the load ---------------------------------------------------------------------------------------------------------
@@ -383,9 +458,14 @@ def test_a_stranger_is_refused(broken: _Broken) -> None:
 
 
 def test_the_report_escapes_what_it_shows_and_needs_nothing_else() -> None:
-    outcome = Outcome(1, GOOD, [], ["one_account: <script>"], at(0), at(50), 1.0)
+    struck = replace(
+        GOOD, blows=[Blow("kill", "<script>-1", at(21), at(23)), Blow("disk", "auditor-1", at(24), at(30))]
+    )
+    outcome = Outcome(1, struck, ["one_account: <script>"], at(0), at(24.5), at(50), 1.0)
     found = figures(outcome, "jml chaos run --seed 1")
-    assert (found["deprovision"]["max"], found["calls"], found["faults"]) == (20.0, 8, {"429 seconds": 1})
+    assert (found["calls"], found["faults"]) == (8, {"429 seconds": 1})
+    assert found["deprovision_troubled"]["from_received"]["max"] == 20.0
+    assert found["deprovision_calm"]["from_received"] == {"measured": 0}
     shown = page(outcome, found)
     assert "<script" not in shown
     assert "&lt;script&gt;" in shown
@@ -400,30 +480,53 @@ def test_quantiles_are_values_that_were_measured() -> None:
 
 
 @pytest.fixture
-def kafka(tmp_path: Path) -> Iterator[str]:
-    """A broker of our own: the names of our topics are fixed, and others may be using the shared one."""
+def services(tmp_path: Path) -> Iterator[Path]:
+    """Servers of our own: the names of our topics are fixed, others may use the shared ones, and these get hurt."""
     if not (KAFKA and POSTGRES):
         pytest.skip("needs a real Kafka and PostgreSQL: `make services-up` says what to export")
-    with KafkaServer(tmp_path / "kafka") as server:
-        yield server.bootstrap
+    folder = tmp_path / "services"
+    command = [sys.executable, "-m", "tests.services"]
+    try:
+        subprocess.run([*command, "up", "--folder", str(folder)], cwd=ROOT, check=True, capture_output=True)
+        yield folder / "services.toml"
+    finally:
+        subprocess.run([*command, "down", "--folder", str(folder)], cwd=ROOT, check=True)
+
+
+def chaos(*arguments: str, seconds: float) -> tuple[int, Any]:
+    """Run `jml chaos` to its end; returns its exit code and what it printed."""
+    command = [sys.executable, "-m", "orchestrator.cli", "chaos", *arguments, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
+    assert done.stdout, done.stderr[-3000:]
+    return done.returncode, json.loads(done.stdout)
 
 
 @pytest.mark.kafka
 @pytest.mark.postgres
-def test_a_short_run_breaks_no_promise(kafka: str, tmp_path: Path) -> None:
+def test_a_short_run_breaks_no_promise(services: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
-    command = [sys.executable, "-m", "orchestrator.cli", "chaos", "run", "--kafka", kafka, "--store", POSTGRES]
-    command += ["--seed", "11", "--people", "40", "--apps", "3", "--seconds", "20", "--no-rechecks"]
-    command += ["--report", str(report), "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
-    assert done.stdout, done.stderr[-3000:]
-    found = json.loads(done.stdout)
+    size = ("--seed", "11", "--people", "40", "--apps", "3", "--seconds", "25", "--no-rechecks")
+    code, found = chaos("run", "--services", str(services), *size, "--report", str(report), seconds=400)
     assert found["violations"] == []
-    assert done.returncode == 0
+    assert code == 0
     assert found["duplicates_suppressed"] >= found["duplicates_sent"] > 0  # a redelivery is one more
-    assert sum(found["kills"].values()) + sum(found["pauses"].values()) >= 3
+    struck = {blow.partition(" ")[0] for blow in found["blows"]}
+    assert {"kill", "pause"} <= struck
+    assert len(struck & {"cut", "clock", "disk"}) >= 1
+    assert {"kill broker", "kill database"} & found["blows"].keys()
     assert len(found["faults"]) >= 8
-    assert found["deprovision"]["measured"] > 0
+    assert found["deprovision_troubled"]["from_received"]["measured"] > 0
+    assert found["recovery"]
     assert found["command"].startswith("jml chaos run --kafka")
     assert json.loads((report / "report.json").read_text()) == found
     assert (report / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.kafka
+@pytest.mark.postgres
+def test_a_mutant_in_real_processes_is_caught_and_its_scene_alone_is_not(services: Path) -> None:
+    code, rows = chaos("mutants", "--services", str(services), "--only", "commit-first", seconds=400)
+    mutant, control = rows
+    assert "events_end_once" in mutant["caught_by"], mutant["violations"][:5]
+    assert control["violations"] == []
+    assert code == 0

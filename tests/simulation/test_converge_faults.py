@@ -200,6 +200,23 @@ def test_a_process_that_wakes_up_lets_the_new_owner_finish() -> None:
     at_the_desk(story, Habits(unique=False))
 
 
+def test_who_was_thrown_out_of_the_group_may_finish_what_it_began() -> None:
+    """It lived, its heartbeats were late; the new owner looked, saw nothing of its create yet, and created as well."""
+
+    async def story(desk: Desk) -> None:
+        desk.when("POST /Users", Plan(arrives=5.0))
+        await desk.decide("active")
+        before = asyncio.create_task(desk.converge())
+        await asyncio.sleep(1)
+        await desk.converge(desk.connector("owner"))
+        await before
+        await asyncio.sleep(20)
+        assert len(desk.accounts) == 1
+        assert desk.progress.applied_revision == 1
+
+    at_the_desk(story, Habits(unique=False))
+
+
 def test_a_wish_to_wait_is_heeded_before_anybody_is_told_of_it() -> None:
     """Telling means writing to the store, which may take its time; others called meanwhile."""
 

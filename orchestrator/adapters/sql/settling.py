@@ -39,6 +39,23 @@ class SqlSettling:
         async with self._database.read() as connection:
             return int((await connection.execute(sa.select(_count(account, _NOT_PARKED, _UNDONE)))).scalar_one())
 
+    async def intended(self) -> int:
+        """Accounts with an intent that has no outcome yet."""
+        async with self._database.read() as connection:
+            return int(
+                (await connection.execute(sa.select(_count(account, account.c.intent.is_not(None))))).scalar_one()
+            )
+
+    async def waiting(self, intent: str) -> int:
+        """Accounts at which nothing is left to do but a look that an intent of this beginning asks for."""
+        where = (
+            account.c.status == "applied",
+            account.c.revision == account.c.applied_revision,
+            account.c.intent.startswith(intent, autoescape=True),
+        )
+        async with self._database.read() as connection:
+            return int((await connection.execute(sa.select(_count(account, *where)))).scalar_one())
+
     async def left(self, *, now: datetime, events: int) -> int:
         """Pieces of work that are left when `events` events with an id of their own were published."""
         async with self._database.read() as connection:

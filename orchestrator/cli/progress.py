@@ -1,0 +1,29 @@
+"""Progress on standard error, one bar for each phase of a command that takes its time."""
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from orchestrator.log import configure
+
+
+class Bars:
+    """Call it with a phase, how much of it is done, and how much there is; phases appear as they come."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+        self._bars = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Show how far a phase is."""
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bars.add_task(phase, total=total)
+        self._bars.update(self._tasks[phase], completed=done, total=total)
+
+    def __enter__(self) -> "Bars":
+        configure("error")
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
