@@ -54,8 +54,8 @@ from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.flows.overdue import OverdueFlow
 from orchestrator.flows.relay import RelayFlow
 from orchestrator.flows.resolve import ResolveFlow
-from orchestrator.notice_ports import NoticeReceiver
 from orchestrator.ports import Clock, Publisher
+from orchestrator.ports.noticing import NoticeReceiver
 
 log = structlog.get_logger()
 

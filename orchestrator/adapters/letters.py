@@ -18,7 +18,7 @@ from typing import get_args
 
 from orchestrator.domain.days import zone
 from orchestrator.errors import ConfigError
-from orchestrator.notice_ports import Contact, Delivery
+from orchestrator.ports.noticing import Contact, Delivery
 from schemas.notices import NoticeKind
 
 FIELDS = ("name", "person_id", "app", "group", "when", "due_local", "due_utc", "zone")

@@ -12,14 +12,14 @@ import aiosmtplib
 from orchestrator.adapters.letters import Letters
 from orchestrator.domain.notices import EMAIL, is_address, recipient
 from orchestrator.errors import NotDelivered, Undeliverable
-from orchestrator.notice_ports import Contact, Delivery
+from orchestrator.ports.noticing import Contact, Delivery
 
 _OUR_LOGIN = (530, 534, 535, 538)
 """Replies about our credentials (RFC 4954, section 6): no notice is to blame."""
 
 
 class SmtpReceiver:
-    """`notice_ports.NoticeReceiver`."""
+    """`ports.noticing.NoticeReceiver`."""
 
     channel = EMAIL
 

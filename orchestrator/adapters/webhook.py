@@ -15,15 +15,15 @@ from standardwebhooks import Webhook
 from orchestrator.domain.notices import WEBHOOK
 from orchestrator.domain.outcome import retry_after
 from orchestrator.errors import NotDelivered, Undeliverable
-from orchestrator.notice_ports import Contact, Delivery
 from orchestrator.ports import Clock
+from orchestrator.ports.noticing import Contact, Delivery
 from schemas.envelope import timestamp
 
 _TRY_AGAIN = (408, 425, 429)
 
 
 class WebhookReceiver:
-    """`notice_ports.NoticeReceiver`."""
+    """`ports.noticing.NoticeReceiver`."""
 
     channel = WEBHOOK
 

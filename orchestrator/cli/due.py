@@ -15,8 +15,8 @@ from orchestrator.config import Config
 from orchestrator.domain.foresight import Foreseen, Foresight
 from orchestrator.domain.notices import OVERDUE_AFTER, age
 from orchestrator.errors import UserError
-from orchestrator.notice_ports import ComingStore, OverdueEnd
 from orchestrator.ports import Timer
+from orchestrator.ports.noticing import ComingStore, OverdueEnd
 
 app = typer.Typer(rich_markup_mode="markdown")
 

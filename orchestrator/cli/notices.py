@@ -11,7 +11,7 @@ from orchestrator.cli.output import moment, note, print_json, print_line, print_
 from orchestrator.config import Config
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter, entry
-from orchestrator.notice_ports import DeliveryView
+from orchestrator.ports.noticing import DeliveryView
 from schemas.audit import AuditKind
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")

@@ -26,8 +26,8 @@ from orchestrator.domain.lifecycle import Span, spans
 from orchestrator.domain.person import TIME_ZONE, Person
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter, entry
-from orchestrator.notice_ports import ComingStore
 from orchestrator.ports import AccountView, Publisher
+from orchestrator.ports.noticing import ComingStore
 from schemas.audit import AuditKind
 from schemas.changes import ContractChanged, WorkerLeft
 from schemas.envelope import Envelope, Message

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.config import AppConfig, Config
 from orchestrator.errors import UserError
-from orchestrator.notice_ports import ComingStore, NoticeDesk, OverdueStore
 from orchestrator.ports import ErasureStore, OperatorStore, PlanStore, Publisher, SubjectStore, TimedRecord
+from orchestrator.ports.noticing import ComingStore, NoticeDesk, OverdueStore
 
 if TYPE_CHECKING:
     from orchestrator.adapters.audit_verify import Verdict

@@ -13,8 +13,8 @@ from orchestrator.cli.output import duration, moment, print_json, print_line, pr
 from orchestrator.config import Config
 from orchestrator.domain.account import AccountStatus
 from orchestrator.domain.notices import OVERDUE_AFTER, age
-from orchestrator.notice_ports import Overdue
 from orchestrator.ports import ApplicationHealth, StoreStatus
+from orchestrator.ports.noticing import Overdue
 
 app = typer.Typer(rich_markup_mode="markdown")
 

@@ -11,8 +11,8 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, r
 from orchestrator.cli.output import moment, print_json, print_table
 from orchestrator.config import Config
 from orchestrator.errors import UserError
-from orchestrator.notice_ports import TimerView
 from orchestrator.ports import TimelineEntry
+from orchestrator.ports.noticing import TimerView
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 

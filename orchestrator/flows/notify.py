@@ -18,8 +18,8 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.errors import NotDelivered, StoreUnavailable, Undeliverable
 from orchestrator.flows.resolve import Record
 from orchestrator.metrics import NOTICES
-from orchestrator.notice_ports import Contact, Delivery, Issued, NoticeReceiver, NoticeStore, Settled
 from orchestrator.ports import Clock, Quarantined
+from orchestrator.ports.noticing import Contact, Delivery, Issued, NoticeReceiver, NoticeStore, Settled
 from schemas.envelope import Envelope, EnvelopeError, read_envelope
 from schemas.notices import Notice
 

@@ -12,8 +12,8 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.metrics import OVERDUE_ENDS, OVERDUE_SECONDS
-from orchestrator.notice_ports import Overdue, OverdueStore
 from orchestrator.ports import Clock
+from orchestrator.ports.noticing import Overdue, OverdueStore
 from schemas.audit import AuditKind
 from schemas.envelope import Envelope, Message, timestamp
 from schemas.notices import Notice

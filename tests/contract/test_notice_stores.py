@@ -16,8 +16,8 @@ from orchestrator.adapters.sql.overdue import SqlOverdueStore
 from orchestrator.adapters.sql.tables import account as account_table
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.notices import Receiver, notice_key
-from orchestrator.notice_ports import Delivery, Issued, Overdue, OverdueEnd, Settled
 from orchestrator.ports import ProgressUpdate, ResolveChanges
+from orchestrator.ports.noticing import Delivery, Issued, Overdue, OverdueEnd, Settled
 from schemas.notices import Notice
 from tests.contract.rows import MINUTE, NOW, TRICKY_IDS, account, another, message, person, save, save_accounts, timer
 

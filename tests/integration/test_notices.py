@@ -19,8 +19,8 @@ from orchestrator.domain.history import History, Statement
 from orchestrator.domain.person import Decision, Person
 from orchestrator.errors import ConfigError
 from orchestrator.flows import notify as notify_module
-from orchestrator.notice_ports import DeliveryView
 from orchestrator.ports import ResolveChanges, Timer
+from orchestrator.ports.noticing import DeliveryView
 from schemas.envelope import Envelope, Message
 from schemas.notices import Notice
 from schemas.topics import LIFECYCLE_NOTICES

@@ -24,7 +24,7 @@ from orchestrator.config import load_config
 from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.domain.days import end_of, zone
 from orchestrator.domain.lifecycle import spans
-from orchestrator.notice_ports import TimerView
+from orchestrator.ports.noticing import TimerView
 from orchestrator.roles import role
 from tests.integration.application import TOKEN, Application
 from tests.integration.pipeline import embedded, event, eventually

@@ -15,7 +15,7 @@ from orchestrator.adapters.letters import load_letters
 from orchestrator.adapters.smtp import SmtpReceiver
 from orchestrator.domain.notices import notice_key
 from orchestrator.errors import NotDelivered, Undeliverable
-from orchestrator.notice_ports import Delivery
+from orchestrator.ports.noticing import Delivery
 from schemas.notices import Notice
 from tests.integration.receivers import Mailbox, mail_server
 

@@ -14,7 +14,7 @@ from orchestrator.adapters.letters import FIELDS, Letters, load_letters, one_lin
 from orchestrator.domain.notices import EMAIL, NOBODY, WEBHOOK, Receivers, is_address, notice_key, receivers
 from orchestrator.errors import ConfigError
 from orchestrator.notice_config import EmailConfig, WebhookConfig
-from orchestrator.notice_ports import Contact, Delivery
+from orchestrator.ports.noticing import Contact, Delivery
 from schemas.notices import Notice, NoticeKind
 
 DUE = datetime(2026, 10, 24, 22, tzinfo=UTC)

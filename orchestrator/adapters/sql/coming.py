@@ -10,14 +10,14 @@ from orchestrator.adapters.sql.records import read_account, read_person, read_pr
 from orchestrator.adapters.sql.tables import account, inbox, person, timer
 from orchestrator.domain.account import Account
 from orchestrator.domain.person import Person
-from orchestrator.notice_ports import TimerView
 from orchestrator.ports import AccountView, Timer
+from orchestrator.ports.noticing import TimerView
 
 _ORDER = (timer.c.due, timer.c.person_id, timer.c.kind)
 
 
 class SqlComing:
-    """`notice_ports.ComingStore`."""
+    """`ports.noticing.ComingStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -15,8 +15,8 @@ from orchestrator.adapters.sql.records import read_person
 from orchestrator.adapters.sql.tables import OPEN_END, account, notice_delivery, person, quarantined, timer
 from orchestrator.domain.notices import NOBODY
 from orchestrator.domain.person import TIME_ZONE, Person
-from orchestrator.notice_ports import Contact, Delivery, DeliveryView, Issued, Settled
 from orchestrator.ports import Quarantined
+from orchestrator.ports.noticing import Contact, Delivery, DeliveryView, Issued, Settled
 from schemas.envelope import Message
 from schemas.notices import Notice
 
@@ -62,7 +62,7 @@ _AGAIN = (
 
 
 class SqlNoticeStore:
-    """`notice_ports.NoticeStore` and `notice_ports.NoticeDesk`."""
+    """`ports.noticing.NoticeStore` and `ports.noticing.NoticeDesk`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -174,13 +174,13 @@ class SqlNoticeStore:
 
     @asynccontextmanager
     async def retry(self) -> AsyncIterator["SqlNoticeRetry"]:
-        """One decision about parked notices; see `notice_ports.NoticeDesk`."""
+        """One decision about parked notices; see `ports.noticing.NoticeDesk`."""
         async with self._database.write() as connection:
             yield SqlNoticeRetry(connection, self._database, self)
 
 
 class SqlNoticeRetry:
-    """`notice_ports.NoticeRetry`."""
+    """`ports.noticing.NoticeRetry`."""
 
     def __init__(self, connection: AsyncConnection, database: Database, statements: SqlNoticeStore) -> None:
         self._connection = connection

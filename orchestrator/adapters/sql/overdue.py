@@ -13,7 +13,7 @@ from orchestrator.adapters.sql.records import read_account, read_person, subject
 from orchestrator.adapters.sql.tables import OPEN_END, account, person, subject
 from orchestrator.domain.account import Account
 from orchestrator.domain.person import Person
-from orchestrator.notice_ports import Overdue, OverdueEnd
+from orchestrator.ports.noticing import Overdue, OverdueEnd
 from schemas.envelope import Message
 
 _since = account.c.since
@@ -41,7 +41,7 @@ _TOLD = (
 
 
 class SqlOverdueStore:
-    """`notice_ports.OverdueStore`."""
+    """`ports.noticing.OverdueStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -80,13 +80,13 @@ class SqlOverdueStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["SqlOverdueTransaction"]:
-        """One sweep; see `notice_ports.OverdueStore`."""
+        """One sweep; see `ports.noticing.OverdueStore`."""
         async with self._database.write() as connection:
             yield SqlOverdueTransaction(connection, self._database)
 
 
 class SqlOverdueTransaction:
-    """`notice_ports.OverdueTransaction`."""
+    """`ports.noticing.OverdueTransaction`."""
 
     def __init__(self, connection: AsyncConnection, database: Database) -> None:
         self._connection = connection

@@ -16,8 +16,8 @@ from orchestrator.domain.account import Account
 from orchestrator.domain.history import History, Stated, Statement
 from orchestrator.domain.notices import Receiver, notice_key
 from orchestrator.domain.person import Decision, Engagement, Person
-from orchestrator.notice_ports import Issued, Settled
 from orchestrator.ports import ResolveChanges, Timer
+from orchestrator.ports.noticing import Issued, Settled
 from schemas.notices import Notice
 from tests.unit.cli.console import Jml
 

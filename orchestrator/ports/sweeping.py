@@ -1,0 +1,65 @@
+"""What is due, for the scheduler and the relay."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+
+from orchestrator.domain.account import Account
+from orchestrator.domain.sealing import Subject
+from orchestrator.ports.resolving import Timer
+from schemas.envelope import Message
+
+
+class TimerTransaction(Protocol):
+    """One sweep of a scheduler. Rows taken here are invisible to other schedulers until it ends."""
+
+    async def subjects(self, person_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
+        ...
+
+    async def take_due(self, *, now: datetime, limit: int) -> list[Timer]:
+        """Up to `limit` timers that are due and have not fired, in order of due time, ends before starts."""
+        ...
+
+    async def fired(self, timers: Sequence[Timer], outbox: Sequence[Message], *, now: datetime) -> int | None:
+        """Mark them as fired and save their events; returns the outbox segment."""
+        ...
+
+
+class TimerStore(Protocol):
+    """The timers table as the scheduler sees it."""
+
+    async def next_due(self) -> datetime | None:
+        """The due instant of the next timer that has not fired."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[TimerTransaction]:
+        """Commits at the end of the block, rolls back when it raises."""
+        ...
+
+
+class AttentionTransaction(Protocol):
+    """One sweep of a relay over accounts that wait for a retry, or whose command was lost on its way."""
+
+    async def take(self, *, now: datetime, limit: int) -> list[Account]:
+        """Up to `limit` accounts whose attention is due, oldest first, invisible to other relays until the end."""
+        ...
+
+    async def reissued(
+        self, accounts: Sequence[Account], outbox: Sequence[Message], *, next_attention: datetime, now: datetime
+    ) -> int | None:
+        """Push their attention into the future and save the commands; returns the outbox segment."""
+        ...
+
+
+class AttentionStore(Protocol):
+    """Accounts that need another look."""
+
+    async def held(self) -> Mapping[str, int]:
+        """By application: what the breaker holds and nobody has decided yet."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[AttentionTransaction]:
+        """Commits at the end of the block, rolls back when it raises."""
+        ...
