@@ -308,7 +308,7 @@ def compile_policy(
             p.write_once,
             p.identity_from,
             p.identity,
-            p.before_start,
+            None if p.before_start is None else list(p.before_start),
         ]
         for p in policies
     ]
