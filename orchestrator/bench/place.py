@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from orchestrator.adapters.kafka.embedded import EmbeddedBroker
 from orchestrator.adapters.sql.engine import Database
@@ -130,22 +130,27 @@ async def _store(store: str, folder: Path) -> AsyncIterator[str]:
         return
     name = f"jml_bench_{uuid.uuid4().hex[:10]}"
     server = make_url(store).set(drivername="postgresql")
+    await _order(server, f'create database "{name}"')
     try:
-        admin = await asyncpg.connect(server.render_as_string(hide_password=False))
+        url = make_url(store).set(database=name).render_as_string(hide_password=False)
+        await _migrated(url)
+        yield url
+    finally:
+        await _order(server, f'drop database if exists "{name}" with (force)')
+
+
+async def _order(server: URL, statement: str) -> None:
+    """One statement on a connection of its own: a chaos run stops the server in between."""
+    try:
+        connection = await asyncpg.connect(server.render_as_string(hide_password=False))
     except (OSError, asyncpg.PostgresError) as error:
         raise Unreachable(
             f"PostgreSQL at {server.render_as_string()} does not answer: {type(error).__name__}"
         ) from error
     try:
-        await admin.execute(f'create database "{name}"')
-        try:
-            url = make_url(store).set(database=name).render_as_string(hide_password=False)
-            await _migrated(url)
-            yield url
-        finally:
-            await admin.execute(f'drop database if exists "{name}" with (force)')
+        await connection.execute(statement)
     finally:
-        await admin.close()
+        await connection.close()
 
 
 async def _migrated(url: str) -> None:
