@@ -24,6 +24,7 @@ from orchestrator.bench.place import Place, application_policy, open_place
 from orchestrator.bench.processes import RoleProcess, environment, role_processes
 from orchestrator.bench.resolving import EMBEDDED_EVENTS, Progress, publish
 from orchestrator.bench.server import Applications
+from orchestrator.bench.unaudited import unaudited
 from orchestrator.bootstrap import open_runtime, running
 from orchestrator.config import EMBEDDED
 from orchestrator.errors import UserError
@@ -39,15 +40,24 @@ MESSAGE_BYTES = 700
 
 
 async def bench_pipeline(
-    kafka: str, store: str, *, apps: int, count: int, latency: float, concurrency: int, progress: Progress
+    kafka: str,
+    store: str,
+    *,
+    apps: int,
+    count: int,
+    latency: float,
+    concurrency: int,
+    progress: Progress,
+    audit_cost: bool = False,
 ) -> dict[str, Any]:
-    """Measure; the result names broker, store and sizes."""
+    """Measure; the result names broker, store and sizes. `audit_cost`: once more with auditing taken out."""
     if kafka == EMBEDDED:
         count = min(count, EMBEDDED_EVENTS // (2 * apps))
     names = [f"app{number}" for number in range(apps)]
     async with Applications(latency) as applications:
         policies = {name: application_policy(applications.base_url(name), concurrency=concurrency) for name in names}
         async with open_place(kafka, store, policies) as place, all_roles(place, CREW) as roles:
+            place_is = {"broker": place.broker, "store": place.store}
             await settle(place, WARM_UP, 0, progress, "warming up")
             warm = await applications.stats()
             computed, began = cpu_seconds(roles), time.perf_counter()
@@ -64,10 +74,10 @@ async def bench_pipeline(
         async with open_place(kafka, store, policies) as place:
             processes = CREW["connector"] if place.embedded is None else 1
             floor = await _floor(place, applications, calls, messages, processes, concurrency * apps, progress)
+    bare = await _without_auditing(kafka, store, names, count, latency, concurrency, progress) if audit_cost else None
     return {
         "bench": "pipeline",
-        "broker": place.broker,
-        "store": place.store,
+        **place_is,
         "applications": apps,
         "events": count,
         "latency_ms": latency * 1000,
@@ -79,14 +89,40 @@ async def bench_pipeline(
         "messages_per_event": round(messages / count, 1),
         "floor_events_per_second": round(count / floor),
         "ratio_to_floor": round(floor / seconds, 3),
+        **({} if bare is None else _audit_cost(count, seconds, bare)),
+    }
+
+
+async def _without_auditing(
+    kafka: str, store: str, names: Sequence[str], count: int, latency: float, concurrency: int, progress: Progress
+) -> float:
+    """How long the same takes when nothing is recorded, and nobody is there to record it."""
+    crew = {name: number for name, number in CREW.items() if name != "auditor"}
+    async with Applications(latency) as applications:
+        policies = {name: application_policy(applications.base_url(name), concurrency=concurrency) for name in names}
+        async with open_place(kafka, store, policies) as place:
+            with unaudited():
+                async with all_roles(place, crew, module="orchestrator.bench.unaudited"):
+                    await settle(place, WARM_UP, 0, progress, "warming up")
+                    began = time.perf_counter()
+                    await settle(place, count, WARM_UP, progress, "without auditing")
+                    return time.perf_counter() - began
+
+
+def _audit_cost(count: int, seconds: float, bare: float) -> dict[str, Any]:
+    return {
+        "events_per_second_without_auditing": round(count / bare),
+        "auditing_costs": round(1 - bare / seconds, 3),
     }
 
 
 @asynccontextmanager
-async def all_roles(place: Place, crew: Mapping[str, int]) -> AsyncIterator[list[RoleProcess]]:
+async def all_roles(
+    place: Place, crew: Mapping[str, int], module: str = "orchestrator.cli"
+) -> AsyncIterator[list[RoleProcess]]:
     """Every role on a place: processes on a real broker, this process on the embedded one."""
     if place.embedded is None:
-        async with role_processes(place, crew) as processes:
+        async with role_processes(place, crew, module) as processes:
             yield processes
         return
     async with open_runtime(place.config, broker=place.embedded) as runtime:

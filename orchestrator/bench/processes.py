@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import psutil
 
+from orchestrator.adapters.audit_log.keys import write_key
 from orchestrator.bench.place import Place
+from orchestrator.domain.signed_note import generate_key
 from orchestrator.errors import UserError
 
 READY_SECONDS = 180.0
@@ -71,13 +73,19 @@ class RoleProcess:
 
 
 @asynccontextmanager
-async def role_processes(place: Place, crew: Mapping[str, int]) -> AsyncIterator[list[RoleProcess]]:
-    """So many processes of each role on a place's broker and store; all are ready. Raises UserError when one fails."""
+async def role_processes(
+    place: Place, crew: Mapping[str, int], module: str = "orchestrator.cli"
+) -> AsyncIterator[list[RoleProcess]]:
+    """So many processes of each role on a place's broker and store; all are ready. `module` is what runs them.
+
+    Raises UserError when one fails."""
+    write_key(generate_key("bench/audit"), place.folder / "audit.key")
     (place.folder / "jml.toml").write_text(
         toml(
             {
                 "kafka": {"bootstrap": place.bootstrap, "partitions": place.config.kafka.partitions},
-                "audit": {"dir": str(place.config.audit.dir)},
+                "audit": {"dir": str(place.config.audit.dir), "key_file": "audit.key"},
+                "breaker": {"enabled": False},
                 "apps": place.apps,
             }
         )
@@ -86,20 +94,20 @@ async def role_processes(place: Place, crew: Mapping[str, int]) -> AsyncIterator
     try:
         for role, count in crew.items():
             for _ in range(count):
-                running.append(await _start(place, role, len(running)))
+                running.append(await _start(place, role, len(running), module))
         await asyncio.gather(*(_until_ready(one) for one in running))
         yield running
     finally:
         await asyncio.gather(*(_stop(one) for one in running))
 
 
-async def _start(place: Place, role: str, number: int) -> RoleProcess:
+async def _start(place: Place, role: str, number: int, module: str) -> RoleProcess:
     port = free_port(random.Random())
     log = place.folder / f"{role}-{number}.log"
     with log.open("ab") as said:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "orchestrator.cli", "run", role, "--config", "jml.toml", "--log-level", "warning"),
+            *("-m", module, "run", role, "--config", "jml.toml", "--log-level", "warning"),
             cwd=place.folder,
             env=environment(JML_OPS__PORT=str(port), JML_STORE__URL=place.config.store.url),
             stdout=said,

@@ -26,13 +26,15 @@ def bench(*arguments: str) -> dict[str, Any]:
 
 
 def test_the_pipeline_brings_everybody_into_every_application() -> None:
-    found = bench("pipeline", "--events", "100", "--apps", "2")
+    found = bench("pipeline", "--events", "100", "--apps", "2", "--audit-cost")
     assert (found["broker"], found["store"], found["applications"], found["events"]) == ("embedded", "sqlite", 2, 100)
     assert found["calls_per_account"] >= 1
     assert found["messages_per_event"] >= 2 + 2 * 3  # received, resolved; for each account issued, intended, applied
     assert found["events_per_second"] > 0
     assert found["cpu_ms_per_event"]["all roles"] > 0
     assert found["ratio_to_floor"] > 0
+    assert found["events_per_second_without_auditing"] > 0
+    assert found["auditing_costs"] < 1
 
 
 def test_leavers_are_timed_by_the_applications_own_witness() -> None:
