@@ -308,7 +308,7 @@ def compile_policy(
             p.write_once,
             p.identity_from,
             p.identity,
-            p.before_start,
+            p.before_start and list(p.before_start),
         ]
         for p in policies
     ]
