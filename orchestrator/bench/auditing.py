@@ -20,10 +20,11 @@ import psutil
 from orchestrator.adapters.audit_log import TiledLog
 from orchestrator.adapters.audit_verify import prove, verify
 from orchestrator.adapters.clock import SystemClock
+from orchestrator.domain.sealing import Subject
 from orchestrator.domain.signed_note import generate_key
 from orchestrator.domain.tlog import HISTORY, split_history
 from orchestrator.flows.audit import AuditorEntries
-from orchestrator.flows.audit_writer import AuditWriter, entry
+from orchestrator.flows.audit_writer import AuditWriter, Entry
 from schemas.audit import AuditKind
 
 BATCH = 2000
@@ -125,11 +126,11 @@ def _batches(entries: int) -> Iterator[list[bytes]]:
     for start in range(0, entries, BATCH):
         now = clock.now()
         batch = [
-            entry(
+            Entry(
                 AuditKind.COMMAND_APPLIED if number % 2 else AuditKind.CALL_INTENDED,
-                at=now,
-                actor="connector",
-                person_id=str(100_000 + number // 2),
+                now,
+                "connector",
+                Subject(f"{number // 2:032x}", None),
                 app="directory",
                 revision=1,
                 event_id=f"hr/bench#{number // 2}",

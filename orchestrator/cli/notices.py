@@ -9,8 +9,9 @@ from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table
 from orchestrator.config import Config
+from orchestrator.domain.sealing import known_as
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter, entry
+from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.ports.noticing import DeliveryView
 from schemas.audit import AuditKind
 
@@ -106,14 +107,17 @@ async def _retry(config: Config, notice: str | None, reason: str) -> list[Delive
         for start in range(0, len(keys), BATCH):
             async with desk.retry() as transaction:
                 taken = await transaction.take(keys[start : start + BATCH])
+                subjects = await transaction.subjects([one.person_id for one in taken])
                 entries = [
-                    entry(
+                    Entry(
                         AuditKind.OPERATOR_ACTED,
-                        at=now,
-                        actor=operator,
-                        person_id=one.person_id,
+                        now,
+                        operator,
+                        known_as(subjects, one.person_id),
                         app=one.app,
-                        details={"action": "retry_notice", "notice": one.key, "reason": reason},
+                        details={"action": "retry_notice", "notice": one.kind, "reason": reason},
+                        # Made of the worker id: whoever guesses that finds out that it is the right one.
+                        sealed={"notice_id": one.key},
                     )
                     for one in taken
                 ]

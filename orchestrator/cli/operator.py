@@ -24,8 +24,9 @@ from orchestrator.domain.days import end_of, zone
 from orchestrator.domain.ending import is_closed, running_contracts, still_to_end
 from orchestrator.domain.lifecycle import Span, spans
 from orchestrator.domain.person import TIME_ZONE, Person
+from orchestrator.domain.sealing import Subject, known_as
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter, entry
+from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.ports import AccountView, Publisher
 from orchestrator.ports.noticing import ComingStore
 from schemas.audit import AuditKind
@@ -157,7 +158,8 @@ async def _extend(
         change = _valid(
             ContractChanged, worker_id=person_id, engagement_id=contract.id, contract_end=until, reason=reason
         )
-        (event_id,) = await _state(publisher, operator, [change], "extend_contract", reason, now)
+        who = known_as(await store.subjects([person_id]), person_id)
+        (event_id,) = await _state(publisher, operator, who, [change], "extend_contract", reason, now)
         outcome = await _outcome(store, event_id, seconds)
         after = _span(await store.people([person_id]), person_id, contract.id, config)
     return {
@@ -206,7 +208,8 @@ async def _end(
         changes = [
             _valid(WorkerLeft, worker_id=person_id, engagement_id=one.id, ends_at=now, reason=reason) for one in engaged
         ]
-        events = await _state(publisher, operator, changes, "end_person", reason, now)
+        who = known_as(await store.subjects([person_id]), person_id)
+        events = await _state(publisher, operator, who, changes, "end_person", reason, now)
         tell = (lambda _: None) if quiet else print_line
         tell(f"{person_id}: stated that {len(engaged)} engagements end at {moment(now)}")
         views = await _closed(store, person_id, events, seconds, tell)
@@ -314,7 +317,13 @@ def _valid(schema: Any, **fields: Any) -> Any:
 
 
 async def _state(
-    publisher: Publisher, operator: str, changes: Sequence[Any], action: str, reason: str, now: datetime
+    publisher: Publisher,
+    operator: str,
+    who: Subject,
+    changes: Sequence[Any],
+    action: str,
+    reason: str,
+    now: datetime,
 ) -> list[str]:
     """Publish events in the operator's name, and the audit entry that says who and why; returns the events' ids."""
     case = str(uuid.uuid4())
@@ -331,11 +340,11 @@ async def _state(
         body = change.model_dump_json(exclude_unset=True).encode()
         messages.append(Message(HR_EVENTS, change.worker_id.encode(), body, envelope.headers()))
         events.append(envelope.key)
-    acted = entry(
+    acted = Entry(
         AuditKind.OPERATOR_ACTED,
-        at=now,
-        actor=f"operator:{operator}",
-        person_id=changes[0].worker_id,
+        now,
+        f"operator:{operator}",
+        who,
         event_id=events[0],
         correlation_id=case,
         details={"action": action, "events": len(events), "reason": reason},

@@ -14,7 +14,7 @@ from orchestrator.cli.output import moment, note, print_json, print_line, print_
 from orchestrator.config import Config
 from orchestrator.domain.sealing import Subject, known_as
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter, Entry, entry
+from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.ports import OperatorStore, ParkedAccount
 from schemas.audit import AuditKind
 
@@ -145,11 +145,11 @@ def _entry(one: ParkedAccount, subject: Subject, operator: str, reason: str, now
     details = {"action": "retry_parked", "error_code": one.error_code, "attempts": one.attempts}
     if reason:
         details["reason"] = reason
-    return entry(
+    return Entry(
         AuditKind.OPERATOR_ACTED,
-        at=now,
-        actor=f"operator:{operator}",
-        subject=subject,
+        now,
+        f"operator:{operator}",
+        subject,
         app=one.app,
         revision=one.revision,
         event_id=one.event_id,

@@ -10,7 +10,7 @@ import structlog
 
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import AuditLogTaken, StoreUnavailable
-from orchestrator.flows.audit_writer import AuditWriter, entry
+from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.resolve import Record
 from orchestrator.metrics import AUDIT_ENTRIES
 from orchestrator.ports import AuditIndex, AuditLog, Clock
@@ -32,7 +32,7 @@ class AuditorEntries:
 
     def stamp(self, kind: AuditKind, details: Mapping[str, Any]) -> bytes:
         """A numbered record."""
-        (message,) = self._writer.stamp([entry(kind, at=self._clock.now(), actor="auditor", details=details)])
+        (message,) = self._writer.stamp([Entry(kind, self._clock.now(), "auditor", details=details)])
         self._writer.saved(1)
         return message.value
 

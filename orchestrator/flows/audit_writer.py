@@ -51,11 +51,6 @@ class Entry(NamedTuple):
     sealed: Mapping[str, Any] | None = None
 
 
-def entry(kind: AuditKind, *, at: datetime, actor: str, **fields: Any) -> Entry:
-    """An entry; see `schemas.audit.AuditEntry` for the fields."""
-    return Entry(kind, at, actor, **fields)
-
-
 def actor_of(source: str) -> str:
     """Who caused an event, by its source: the source itself, `scheduler`, or `operator:NAME`."""
     if source == "jml/scheduler":

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from orchestrator.domain.account import Account
 from orchestrator.domain.notices import Receiver
 from orchestrator.domain.person import Person
+from orchestrator.domain.sealing import Subject
 from orchestrator.ports import AccountView, Quarantined, Timer
 from schemas.envelope import Message
 from schemas.notices import Notice
@@ -117,6 +118,10 @@ class NoticeRetry(Protocol):
         """Lock those deliveries of these notices that are parked still."""
         ...
 
+    async def subjects(self, person_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
+        ...
+
     async def retried(self, taken: Sequence[DeliveryView], outbox: Sequence[Message], *, now: datetime) -> int | None:
         """Have them delivered at once; returns the outbox segment."""
         ...
@@ -150,6 +155,10 @@ class ComingStore(Protocol):
 
     async def people(self, person_ids: Sequence[str]) -> dict[str, tuple[Person, dict[str, Account]]]:
         """These persons with their accounts by application."""
+        ...
+
+    async def subjects(self, person_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
         ...
 
     async def accounts(self, person_id: str) -> list[AccountView]:

@@ -133,7 +133,7 @@ class MemoryHoldTransaction:
         for one in sorted(held, key=lambda one: one.key):
 
             def decided(row: Any, one: Held = one) -> Any:
-                return row and replace(row, account=one.account, attention_at=now)
+                return row and replace(row, account=replace(one.account, issued_at=now, subject=None), attention_at=now)
 
             await self._transaction.upsert(ACCOUNT, one.key, decided)
         for key in await self._transaction.lock(HELD, [one.key for one in held]):

@@ -137,6 +137,7 @@ async def test_a_released_command_becomes_the_accounts_and_is_due_for_the_relay(
     assert segment is not None
     row, _ = (await SqlConvergeStore(database).load("crm", ["ada"]))["ada"]
     assert row == held("ada").account
+    assert row.issued_at == NOW + MINUTE, "an end that was held is not overdue since the day it was decided"
     async with SqlAttentionStore(database).transaction() as relay:
         assert [one.person_id for one in await relay.take(now=NOW + MINUTE, limit=10)] == ["ada"]
     assert await SqlTimerStore(database).next_due() == end.due

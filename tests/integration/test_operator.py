@@ -105,6 +105,10 @@ class House:
         person, _ = (await SqlComing(self.runtime.database).people([person_id]))[person_id]
         return spans(person, "UTC")[0].end
 
+    async def subject(self, person_id: str) -> str:
+        """How the audit log calls the person."""
+        return (await SqlComing(self.runtime.database).subjects([person_id]))[person_id].id
+
     async def acted(self, action: str) -> dict[str, Any]:
         """The audit entry of an operator's action, once it is in the log."""
 
@@ -161,6 +165,7 @@ async def test_an_extension_moves_the_end_and_hr_has_the_last_word(
         assert [one.timer.due for one in await here.timers("4711") if not one.fired_at] == [end_of(LATER, MELBOURNE)]
         acted = await here.acted("extend_contract")
         assert (acted["actor"], acted["details"]["reason"]) == ("operator:nina", "signed")
+        assert acted["subject"] == await here.subject("4711")
         shown = await here.jml("timers", "show", "4711", "--json")
         states = {one["due"][:10]: one["state"] for one in shown.json["timers"]}
         assert sorted(states.values()) == ["cancelled", "open"]
@@ -197,6 +202,7 @@ async def test_an_urgent_end_closes_everything_and_shows_it(tmp_path: Path, monk
         assert await here.application.active("4711") is False
         acted = await here.acted("end_person")
         assert (acted["details"]["events"], acted["details"]["reason"]) == (2, "dismissed")
+        assert acted["subject"] == await here.subject("4711")
         again = await here.jml("end", "4711", "--now", "--reason", "x", "--yes")
         assert again.code == 2
         assert "no engagement of 4711 runs" in again.err

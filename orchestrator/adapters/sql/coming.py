@@ -1,15 +1,17 @@
 """What is due, and what became of a statement: read for operators."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.records import read_account, read_person, read_progress
+from orchestrator.adapters.sql.subjects import SubjectRows
 from orchestrator.adapters.sql.tables import account, inbox, person, timer
 from orchestrator.domain.account import Account
 from orchestrator.domain.person import Person
+from orchestrator.domain.sealing import Subject
 from orchestrator.ports import AccountView, Timer
 from orchestrator.ports.noticing import TimerView
 
@@ -21,6 +23,7 @@ class SqlComing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._subjects = SubjectRows(database)
         self._people = sa.select(person.c.id, person.c.record).where(database.among(person.c.id))
         self._accounts = sa.select(account).where(database.among(account.c.person_id))
 
@@ -47,6 +50,11 @@ class SqlComing:
                 if row["person_id"] in found:
                     found[row["person_id"]][1][row["app"]] = read_account(row)
         return found
+
+    async def subjects(self, person_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
+        async with self._database.look() as connection:
+            return await self._subjects.of_people(connection, person_ids)
 
     async def accounts(self, person_id: str) -> list[AccountView]:
         """Both sides of one person's accounts."""

@@ -1,7 +1,6 @@
 """The breaker's tables: what is held, and what passed. The resolver and operators write them, each in a transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -135,12 +134,6 @@ async def select_held(
     return [read_held(row) for row in (await connection.execute(select)).mappings()]
 
 
-def _named(row: sa.RowMapping) -> Held:
-    """What is held, with how the log calls its person."""
-    found = read_held(row)
-    return replace(found, account=replace(found.account, subject=subject_of(row)))
-
-
 class SqlHoldTransaction:
     """`ports.HoldTransaction`."""
 
@@ -160,7 +153,8 @@ class SqlHoldTransaction:
             .where(held.c.app == app, among(held.c.person_id))
             .order_by(held.c.person_id)
         )
-        return [_named(row) for row in (await self._connection.execute(select, values)).mappings()]
+        rows = await self._connection.execute(select, values)
+        return [read_held(row, subject_of(row)) for row in rows.mappings()]
 
     async def released(
         self, held_: Sequence[Held], timers: Sequence[Timer], outbox: Sequence[Message], *, now: datetime
@@ -172,7 +166,8 @@ class SqlHoldTransaction:
                 .where(account.c.person_id == sa.bindparam("b_person_id"), account.c.app == sa.bindparam("b_app"))
                 .values(
                     **{name: sa.bindparam(name) for name in _DECIDED},
-                    attention_at=sa.bindparam("attention_at", type_=account.c.attention_at.type),
+                    issued_at=sa.bindparam("b_now", type_=account.c.issued_at.type),
+                    attention_at=sa.bindparam("b_now", type_=account.c.attention_at.type),
                 ),
                 [_decided(one, now) for one in sorted(held_, key=lambda one: one.key)],
             )
@@ -218,5 +213,5 @@ def _decided(one: Held, now: datetime) -> dict[str, Any]:
         "b_person_id": one.account.person_id,
         "b_app": one.account.app,
         **{name: row[name] for name in _DECIDED},
-        "attention_at": now,
+        "b_now": now,
     }

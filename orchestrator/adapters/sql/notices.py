@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import read_person
+from orchestrator.adapters.sql.subjects import SubjectRows
 from orchestrator.adapters.sql.tables import OPEN_END, account, notice_delivery, person, quarantined, timer
 from orchestrator.domain.notices import NOBODY
 from orchestrator.domain.person import TIME_ZONE, Person
+from orchestrator.domain.sealing import Subject
 from orchestrator.ports import Quarantined
 from orchestrator.ports.noticing import Contact, Delivery, DeliveryView, Issued, Settled
 from schemas.envelope import Message
@@ -66,6 +68,7 @@ class SqlNoticeStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.subjects = SubjectRows(database)
         self._insert = database.insert(notice_delivery).on_conflict_do_nothing()
         self._quarantine = database.insert(quarantined).on_conflict_do_nothing()
         self._timers = sa.select(timer.c.person_id, timer.c.due).where(database.among(timer.c.person_id))
@@ -191,6 +194,10 @@ class SqlNoticeRetry:
         """Lock those deliveries of these notices that are parked still."""
         rows = await self._connection.execute(self._statements.lock_parked, self._database.values(keys))
         return [_view(row) for row in rows.mappings()]
+
+    async def subjects(self, person_ids: Sequence[str]) -> Mapping[str, Subject]:
+        """How the audit log calls these people; whoever is not known there is absent."""
+        return await self._statements.subjects.of_people(self._connection, person_ids)
 
     async def retried(self, taken: Sequence[DeliveryView], outbox: Sequence[Message], *, now: datetime) -> int | None:
         """Have them delivered at once; returns the outbox segment."""

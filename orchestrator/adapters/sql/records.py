@@ -121,6 +121,10 @@ def observed(progress: Progress) -> str:
 
 def read_account(row: RowMapping, known_as: Subject | None = None) -> Account:
     """The resolver's side of an account row; `known_as` is the person in the audit log."""
+    return _account(row, row["issued_at"], known_as)
+
+
+def _account(row: RowMapping, issued_at: datetime | None, known_as: Subject | None) -> Account:
     resource, groups = orjson.loads(row["desired"])
     return Account(
         person_id=row["person_id"],
@@ -133,7 +137,7 @@ def read_account(row: RowMapping, known_as: Subject | None = None) -> Account:
         event_id=row["event_id"],
         correlation_id=row["correlation_id"],
         policy=row["policy"],
-        issued_at=row["issued_at"],
+        issued_at=issued_at,
         subject=known_as,
     )
 
@@ -185,10 +189,10 @@ def held_row(held: Held) -> dict[str, Any]:
     }
 
 
-def read_held(row: RowMapping) -> Held:
-    """The inverse of `held_row`."""
+def read_held(row: RowMapping, known_as: Subject | None = None) -> Held:
+    """The inverse of `held_row`. What is held was not issued yet."""
     return Held(
-        read_account(row),
+        _account(row, None, known_as),
         row["command"],
         row["removal"],
         row["source"],

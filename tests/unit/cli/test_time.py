@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from typing import Any
 
+import orjson
 import pytest
 
 from orchestrator.adapters.clock import SystemClock
@@ -16,6 +18,7 @@ from orchestrator.domain.account import Account
 from orchestrator.domain.history import History, Stated, Statement
 from orchestrator.domain.notices import Receiver, notice_key
 from orchestrator.domain.person import Decision, Engagement, Person
+from orchestrator.domain.sealing import new_subject, unseal
 from orchestrator.ports import ResolveChanges, Timer
 from orchestrator.ports.noticing import Issued, Settled
 from schemas.notices import Notice
@@ -24,6 +27,7 @@ from tests.unit.cli.console import Jml
 NOW = SystemClock().now().replace(microsecond=0)
 STATED = NOW - timedelta(days=30)
 TODAY = NOW.date()
+SUBJECT = new_subject("4711")
 
 
 def day(number: int) -> date:
@@ -175,6 +179,9 @@ def notices(migrated: str) -> str:
 
     async def fill() -> None:
         database = Database(migrated)
+        async with SqlResolveStore(database).transaction() as transaction:
+            await transaction.load([])
+            await transaction.add_subjects([SUBJECT], now=NOW)
         store = SqlNoticeStore(database)
         for number in range(3):
             told = Notice(id=f"n{number}", kind="contract_ends", person_id="4711", due=NOW, event_id="hr#1")
@@ -202,13 +209,15 @@ def test_notices_that_nobody_took_are_listed_and_tried_again(jml: Jml, notices: 
     jml("notices", "retry", waiting).refused("has no parked delivery")
     assert jml("notices", "retry", parked, "--reason", "address corrected", "--json").json["count"] == 1
     assert {one["status"] for one in jml("notices", "list", "--json").json["deliveries"]} == {"waiting"}
-    assert asyncio.run(_outbox(notices)) == 1, "the operator's act is evidence"
+    (acted,) = [one for one in asyncio.run(_entries(notices)) if one["kind"] == "operator_acted"]
+    assert (acted["subject"], acted["details"]["reason"]) == (SUBJECT.id, "address corrected")
+    assert unseal(SUBJECT.key or b"", acted["id"], acted["sealed"]) == {"notice_id": parked}
     again = jml("notices", "retry", "--all")
     assert (again.code, again.err) == (0, "nothing is parked\n")
 
 
-async def _outbox(url: str) -> int:
+async def _entries(url: str) -> list[dict[str, Any]]:
     database = Database(url)
     found = await SqlOutbox(database).leftover(older_than=SystemClock().now() + timedelta(minutes=1), limit=9)
     await database.close()
-    return sum(b"operator_acted" in message.value for _, messages in found for message in messages)
+    return [orjson.loads(message.value) for _, messages in found for message in messages]

@@ -52,7 +52,9 @@ async def test_manager_and_sponsor_of_the_moment_are_named() -> None:
     ]
     issued = [one for one in office.entries if one["kind"] == "notice_issued"]
     assert [one["details"]["days_before"] for one in issued] == [7, 1]
-    assert issued[0]["event_id"].startswith("jml/scheduler#w1/contract_ends_notice/2026-03-24T13:00:00")
+    assert issued[0]["event_id"].startswith(
+        f"jml/scheduler#{issued[0]['subject']}/contract_ends_notice/2026-03-24T13:00:00"
+    )
 
 
 async def test_what_was_extended_meanwhile_is_not_warned_of() -> None:
