@@ -109,13 +109,13 @@ def _entry(
 
 def _received(about: About) -> dict[str, Any]:
     """What an event says about itself. Days and instants are no personal attributes, a reason in free text may be."""
-    change = about.change
+    stated = vars(about.change)
     details: dict[str, Any] = {"type": about.envelope.type, "stated_at": timestamp(about.cause.stated)}
     for name in EFFECTIVE:
-        if (effective := getattr(change, name, None)) is not None:
+        if (effective := stated.get(name)) is not None:
             details["effective"] = timestamp(effective) if isinstance(effective, datetime) else effective.isoformat()
             break
-    if getattr(change, "reason", None):
+    if stated.get("reason"):
         details["reason_given"] = True
     return details
 
