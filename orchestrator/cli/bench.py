@@ -135,6 +135,7 @@ def audit(
         _report(bench_audit(folder, entries=entries, progress=bars), as_json)
 
 
+@app.command()
 def timers(
     count: Annotated[int, typer.Option("--timers", min=2000, help="Timers stored.")] = 1_000_000,
     due: Annotated[int, typer.Option(min=1, help="Timers of them that are due at one instant.")] = 10_000,
