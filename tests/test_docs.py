@@ -290,7 +290,11 @@ def texts() -> Iterator[Path]:
             if name in OURS or not (name.startswith(".") or name in NOT_OURS or name.endswith(".egg-info"))
         ]
         yield from (
-            path for name in files if (path := Path(folder, name)).suffix in TEXT and path != Path(__file__).resolve()
+            path
+            for name in files
+            if name != ".git"  # a file in a checkout beside another one
+            and (path := Path(folder, name)).suffix in TEXT
+            and path != Path(__file__).resolve()
         )
 
 
