@@ -35,6 +35,7 @@ dir = "{folder}/audit"
 
 [apps.directory]
 base_url = "{base_url}"
+allow_private = true
 groups = '{groups}'
 concurrency = 16
 {settings}
