@@ -5,7 +5,7 @@ resolvers together let no more pass than one would.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -63,6 +63,10 @@ class Breaking:
         for (person_id, app), one in self.held.items():
             self.issued[person_id, app] = accounts[person_id][app]
             accounts[person_id][app] = one.decided
+
+    def as_issued(self, person_id: str, accounts: Mapping[str, Account]) -> dict[str, Account]:
+        """The person's accounts as they are known outside, whatever is held of them."""
+        return {app: self.issued.get((person_id, app), account) for app, account in accounts.items()}
 
     async def pass_or_hold(
         self, transaction: ResolveTransaction, raised: Raised, before: Account | None, source: str, timer: str | None

@@ -284,8 +284,9 @@ class ResolveFlow:
         outcome = "superseded" if resolution.superseded_by else "resolved" if resolution.raised else "no_change"
         if not _came_too_early(one.change, batch.now):
             batch.changes.inbox.append(InboxRow(envelope.key, outcome))
+        before = batch.breaking.as_issued(person_id, accounts)
         issued, held = await self._pass_or_hold(batch, transaction, resolution.raised, accounts, one)
-        self._record(batch, one, person_id, resolution._replace(raised=tuple(issued)), cause, outcome)
+        self._record(batch, one, person_id, resolution._replace(raised=tuple(issued)), before, cause, outcome)
         for raised in issued:
             batch.touched[person_id, raised.account.app] = raised.account
             batch.commands.append(command(raised, envelope.traceparent, batch.at))
@@ -319,12 +320,19 @@ class ResolveFlow:
         return issued, held
 
     def _record(
-        self, batch: _Batch, one: Incoming, person_id: str, resolution: Resolution, cause: Cause, outcome: str
+        self,
+        batch: _Batch,
+        one: Incoming,
+        person_id: str,
+        resolution: Resolution,
+        before: Mapping[str, Account],
+        cause: Cause,
+        outcome: str,
     ) -> None:
         if resolution.problems:
             log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
         about = About(batch.at, one.envelope, one.change, batch.subjects[person_id], cause, self._policy.digest)
-        batch.entries += decided(about, resolution, batch.accounts[person_id], outcome)
+        batch.entries += decided(about, resolution, before, outcome)
 
     async def _note_manager_cycles(self, batch: _Batch, transaction: ResolveTransaction) -> None:
         """A cycle of managers is HR's mistake: it goes on the timelines of those in it and stops nothing."""

@@ -32,7 +32,7 @@ class About(NamedTuple):
 
 
 def decided(about: About, resolution: Resolution, before: Mapping[str, Account], outcome: str) -> list[Entry]:
-    """The entries of an event that was decided; `before` are the accounts as they were."""
+    """The entries of an event that was decided; `before` are the accounts as they were issued last."""
     stated = {"person_id": about.subject.person_id, "stated": orjson.Fragment(about.envelope.data)}
     entries = [_entry(about, AuditKind.EVENT_RECEIVED, _received(about), stated), _resolved(about, resolution, outcome)]
     for raised in resolution.raised:
