@@ -530,6 +530,10 @@ class ReconcileStore(Protocol):
         """Commits at the end of the block, rolls back when it raises."""
         ...
 
+    async def record(self, outbox: Sequence[Message], *, now: datetime) -> int | None:
+        """Save entries that go with no change of an account; returns the outbox segment."""
+        ...
+
 
 class RetryTransaction(Protocol):
     """One decision of an operator about parked accounts."""

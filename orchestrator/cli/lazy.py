@@ -38,6 +38,7 @@ COMMANDS = (
     Entry("status", "status", WATCH, "Persons, accounts, timers and applications in one look."),
     Entry("lag", "lag", WATCH, "How far each role is behind, in messages and seconds."),
     Entry("plan", "plan", WATCH, "What would be sent, now or under another policy, without sending it."),
+    Entry("reconcile", "reconcile", WATCH, "Hold what an application holds against what it should hold; put it right."),
     Entry("due", "due", WATCH, "What comes: ends, starts and changes by their instants; and what is overdue."),
     Entry("timers", "timers", WATCH, "One person's timers: open, fired and cancelled."),
     Entry("person", "person", WATCH, "One person over all applications, with the timeline."),

@@ -71,3 +71,10 @@ async def test_a_look_that_fails_leaves_nothing_behind(store: SqlReconcileStore,
             raise RuntimeError("no power")
     _, after = (await SqlConvergeStore(database).load("crm", ["é"]))["é"]
     assert after == progress
+
+
+async def test_entries_are_saved_without_a_change(store: SqlReconcileStore, database: Database) -> None:
+    assert await store.record([message("found")], now=NOW) is not None
+    assert await store.record([], now=NOW) is None
+    leftover = await SqlOutbox(database).leftover(older_than=NOW + MINUTE, limit=10)
+    assert [messages for _, messages in leftover] == [[message("found")]]

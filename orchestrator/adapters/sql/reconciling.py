@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.adapters.sql.converging import SqlConvergeStore, SqlConvergeTransaction
 from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import read_account, read_progress, subject_of
 from orchestrator.adapters.sql.tables import account, subject
 from orchestrator.domain.account import Account, Progress
@@ -78,6 +79,11 @@ class SqlReconcileStore:
             yield SqlLookTransaction(
                 connection, self._database, self, SqlConvergeTransaction(connection, self._database, self._statements)
             )
+
+    async def record(self, outbox: Sequence[Message], *, now: datetime) -> int | None:
+        """Save entries that go with no change of an account; returns the outbox segment."""
+        async with self._database.write() as connection:
+            return await save_segment(connection, outbox, now)
 
 
 class SqlLookTransaction:
