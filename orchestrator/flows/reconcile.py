@@ -80,7 +80,7 @@ class Reconciliation:
         missing.
         """
         seen: set[str] = set()
-        async for rows in _batches(listing):
+        async for rows in batches(listing):
             seen.update(str(row["id"]) for row in rows)
             for finding in await self._judge(rows):
                 self.counts[finding.kind] += 1
@@ -183,7 +183,8 @@ def _marked(
     )
 
 
-async def _batches(rows: AsyncIterable[dict[str, Any]]) -> AsyncIterator[list[dict[str, Any]]]:
+async def batches(rows: AsyncIterable[dict[str, Any]]) -> AsyncIterator[list[dict[str, Any]]]:
+    """The rows of a listing, some at a time."""
     batch: list[dict[str, Any]] = []
     async for row in rows:
         batch.append(row)

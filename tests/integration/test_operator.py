@@ -27,8 +27,9 @@ from orchestrator.domain.days import end_of, zone
 from orchestrator.domain.lifecycle import spans
 from orchestrator.notice_ports import TimerView
 from orchestrator.roles import role
+from tests.audit_log import KEY
 from tests.integration.application import TOKEN, Application
-from tests.integration.pipeline import KEY, embedded, event, eventually
+from tests.integration.pipeline import embedded, event, eventually
 
 ROOT = Path(__file__).parents[2]
 NOW = SystemClock().now()
