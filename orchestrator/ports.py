@@ -413,6 +413,8 @@ class ParkedAccount:
     event_id: str
     correlation_id: str
     policy: str
+    candidates: tuple[str, ...] = ()
+    """The ids of the accounts that could be the person's, where there are several."""
 
     @property
     def leaver(self) -> bool:
@@ -499,6 +501,14 @@ class PlanStore(Protocol):
 
 class LookTransaction(Protocol):
     """A decision to have accounts of an application looked at once more."""
+
+    async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
+        """Have those accounts looked at that are done and refer to one of `referred`, whose id is new."""
+        ...
+
+    async def holders(self, app: str, remote_ids: Sequence[str]) -> dict[str, str]:
+        """Who has these accounts of the application on record, by their ids."""
+        ...
 
     async def lock(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
         """Lock these accounts, in id order, and read them."""

@@ -44,6 +44,7 @@ COMMANDS = (
     Entry("timers", "timers", WATCH, "One person's timers: open, fired and cancelled."),
     Entry("person", "person", WATCH, "One person over all applications, with the timeline."),
     Entry("parked", "parked", WATCH, "Accounts that wait for a decision of yours."),
+    Entry("accounts", "accounts", WATCH, "Say whose an account of an application is."),
     Entry("notices", "notices", WATCH, "Notices that nobody took yet, or ever."),
     Entry("held", "held", WATCH, "Commands that take away more access than the breaker lets pass."),
     Entry("apps", "apps", WATCH, "How the applications are doing; stop and start calls to them."),

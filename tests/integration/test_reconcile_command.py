@@ -94,7 +94,7 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
         assert {one["id"] for one in await here.application.all("Users")} >= {stray, twin}, "nobody touched them"
 
         async def recorded() -> bool:
-            return sum(one["details"]["finding"] == "summary" for one in reconciled(here)) == 4
+            return [one["details"]["finding"] for one in reconciled(here)].count("summary") == 4
 
         await eventually(recorded)
         entries = reconciled(here)

@@ -38,6 +38,7 @@ class SqlReconcileStore:
             .order_by(account.c.person_id)
             .limit(PAGE)
         )
+        self.holders = sa.select(account.c.remote_id, account.c.person_id).where(_OF_APP, among(account.c.remote_id))
         self.lock = (
             sa.select(account, subject.c.subject, subject.c.key)
             .select_from(account.outerjoin(subject, subject.c.person_id == account.c.person_id))
@@ -100,6 +101,16 @@ class SqlLookTransaction:
         self._database = database
         self._statements = statements
         self._converging = converging
+
+    async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
+        """Have those accounts looked at that are done and refer to one of `referred`, whose id is new."""
+        await self._converging.look_again(app, referred, now=now)
+
+    async def holders(self, app: str, remote_ids: Sequence[str]) -> dict[str, str]:
+        """Who has these accounts of the application on record, by their ids."""
+        values = {"b_app": app, **self._database.values(remote_ids)}
+        rows = await self._connection.execute(self._statements.holders, values)
+        return {row.remote_id: row.person_id for row in rows}
 
     async def lock(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
         """Lock these accounts, in id order, and read them."""
