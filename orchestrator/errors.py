@@ -23,12 +23,14 @@
           Rejected                  4xx for this account
           UniquenessConflict        409 and nobody to adopt
           AmbiguousCorrelation      several accounts could be this person's
+          Unlinked                  an operator took the account away from the person
           NotEffective              the application said yes and did not do it
         ApplicationDown             401, 403, TLS, wrong host: the lane is paused, no account is to blame
 
 Class says what to do next, scope (message, account, application) says to how much.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 
@@ -180,9 +182,19 @@ class UniquenessConflict(Permanent):
 
 
 class AmbiguousCorrelation(Permanent):
-    """Several accounts of the application could be this person's."""
+    """Several accounts of the application could be this person's; `candidates` are their ids there."""
 
     code = "ambiguous_correlation"
+
+    def __init__(self, message: str, candidates: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.candidates = tuple(candidates)
+
+
+class Unlinked(Permanent):
+    """An operator took the account away from the person: nobody looks for another one until a person says so."""
+
+    code = "unlinked"
 
 
 class NotEffective(Permanent):

@@ -15,7 +15,11 @@ what is personal, one JSON object under the subject's key (`orchestrator.domain.
 - call_intended: state, read_back.
 - command_applied, account_verified: state, calls, groups_added, groups_removed, attempts, effective_at, received_at,
   sent_at, verified_at. Sealed: account (its id in the application), before, after (what was changed).
-- command_retried, command_parked: the same and code; next_attempt of the one, reason and leaver of the other.
+- command_retried, command_parked: the same and code; next_attempt of the one, reason, leaver and candidates (how many
+  accounts could be the person's) of the other. Sealed: candidates (their ids).
+- account_linked, account_unlinked: state, reason. Sealed: account, before.
+- reconciled: finding, count, action, and either changed (names of attributes) of the subject, or accounts: ids, or
+  objects with subject and changed. The finding `summary` is a whole run: counts, complete, marked, calls, unreadable.
 - command_superseded: by (the revision that was applied instead).
 - timer_set, timer_cancelled, timer_fired: timer, due, rule.
 - subject_erased: reason, accounts_left.

@@ -58,7 +58,7 @@ def list_(config: ConfigPath = DEFAULT_CONFIG, application: AppName = None, as_j
                 one.revision,
                 one.applied_revision,
                 one.attempts,
-                f"{one.error_code}: {one.error}",
+                f"{one.error_code}: {one.error}" + (f" [{', '.join(one.candidates)}]" if one.candidates else ""),
             )
             for one in found
         ],

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.config import AppConfig, Config
 from orchestrator.errors import UserError
-from orchestrator.ports import ErasureStore, OperatorStore, PlanStore, Publisher, SubjectStore, TimedRecord
+from orchestrator.ports import (
+    ErasureStore,
+    OperatorStore,
+    PlanStore,
+    Publisher,
+    ReconcileStore,
+    SubjectStore,
+    TimedRecord,
+)
 from orchestrator.ports.noticing import ComingStore, NoticeDesk, OverdueStore
 
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.signed_note import SigningKey, VerifierKey
     from orchestrator.evidence.entries import Keyring
     from orchestrator.flows.application import Application
+    from orchestrator.flows.asking import Asking
     from orchestrator.flows.examine import Examined
 
 
@@ -85,6 +94,71 @@ async def examine_application(name: str, settings: AppConfig) -> "tuple[Examined
     finally:
         await caller.close()
         await transport.close()
+
+
+class ApplicationReader(NamedTuple):
+    """How to ask an application: `ask` waits and tries again as needed."""
+
+    ask: "Asking"
+    application: "Application"
+
+
+@asynccontextmanager
+async def application_reader(config: Config, name: str) -> AsyncIterator[ApplicationReader]:
+    """A way to read what an application holds, with a part of its budget. Raises UserError for one that an operator
+    has stopped, ConfigError, and ScimError when it cannot be used."""
+    import asyncio
+
+    from orchestrator.adapters.clock import SystemClock
+    from orchestrator.adapters.sql.converging import SqlConvergeStore
+    from orchestrator.bootstrap import connect
+    from orchestrator.domain.budget import Budget
+    from orchestrator.flows.asking import SHARE, Asking
+    from orchestrator.flows.calling import Caller
+    from orchestrator.flows.discovery import discover
+    from orchestrator.ports import ApplicationHealth
+
+    async def on_health(_: ApplicationHealth) -> None:
+        return
+
+    settings = config.apps[name]
+    async with database(config) as opened:
+        await check_database(opened)
+        health = await SqlConvergeStore(opened).load_health(name)
+    if health is not None and health.stop is not None:
+        raise UserError(f"{name} is stopped by {health.stop.by}: no call goes out until `jml apps resume {name}`")
+    transport, application = connect(name, settings, SystemClock())
+    started = asyncio.get_running_loop().time()
+    budget = Budget(settings.limits(), leaver_share=settings.budget.leaver_share, now=started, share=SHARE)
+    caller = Caller(transport, SystemClock(), 1, on_health, app=name, budget=budget)
+    try:
+        if settings.discover:
+            found, _ = await discover(caller, application, schemas=False)
+            application.learn(found)
+        yield ApplicationReader(Asking(caller), application)
+    finally:
+        await caller.close()
+        await transport.close()
+
+
+class ReconcileStores(NamedTuple):
+    """What a reconciliation, or an operator who links accounts, needs of the store."""
+
+    accounts: ReconcileStore
+    persons: PlanStore
+    subjects: SubjectStore
+
+
+@asynccontextmanager
+async def reconcile_stores(config: Config) -> AsyncIterator[ReconcileStores]:
+    """The stores of a reconciliation. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.planning import SqlPlanStore
+    from orchestrator.adapters.sql.reconciling import SqlReconcileStore
+    from orchestrator.adapters.sql.subjects import SqlSubjectStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield ReconcileStores(SqlReconcileStore(opened), SqlPlanStore(opened), SqlSubjectStore(opened))
 
 
 @asynccontextmanager

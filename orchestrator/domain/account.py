@@ -70,6 +70,8 @@ class Progress:
     error: str | None = None
     refers_to: str | None = None
     """The person whose account in the same application this one names, its manager's; see `domain.references`."""
+    candidates: tuple[str, ...] = ()
+    """The ids of the accounts that could be the person's, where there are several and a person has to say which."""
 
 
 def command_kind(before: Account | None, state: DesiredState) -> CommandKind:

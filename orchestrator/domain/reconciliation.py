@@ -4,7 +4,8 @@ Nothing is decided anew here. A finding that is to be put right becomes one more
 on the same lanes as every change.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -45,6 +46,18 @@ class Finding(NamedTuple):
     person_id: str | None = None
     differences: Mapping[str, tuple[Any, Any]] = {}
     candidates: tuple[Candidate, ...] = ()
+    named: bool = False
+    """Whether the account's id is a name or an address."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is not as it should be."""
+        return self.kind not in (FindingKind.LINKED, FindingKind.UNFINISHED)
+
+    @property
+    def takes_access(self) -> bool:
+        """Whether putting it right takes access away from somebody."""
+        return "account" in self.differences or self.differences.get("active", (None, True))[1] is False
 
     @property
     def fixable(self) -> bool:
@@ -52,7 +65,11 @@ class Finding(NamedTuple):
         return self.kind in (FindingKind.DRIFTED, FindingKind.MISSING)
 
 
-def compare(account: Account, progress: Progress, resource: Mapping[str, Any]) -> Finding:
+Shows = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
+"""What a resource shows of the attributes that are wanted, comparable with them; an application has its own way."""
+
+
+def compare(account: Account, progress: Progress, resource: Mapping[str, Any], shows: Shows = project) -> Finding:
     """A linked account as the application shows it now. Of one that should be inactive only that counts."""
     remote_id = str(resource["id"])
     if not _is_done(account, progress):
@@ -64,7 +81,7 @@ def compare(account: Account, progress: Progress, resource: Mapping[str, Any]) -
     elif (shown is not False) is not active:
         differences["active"] = (shown, active)
     if active:
-        held = project(resource, account.resource)
+        held = shows(resource, account.resource)
         wanted = {one["path"]: one.get("value") for one in operations(held, account.resource)}
         back = {one["path"]: one.get("value") for one in operations(account.resource, held)}
         differences |= {path: (back.get(path), wanted.get(path)) for path in sorted({*wanted, *back})}
@@ -72,9 +89,11 @@ def compare(account: Account, progress: Progress, resource: Mapping[str, Any]) -
     return Finding(kind, remote_id, account.person_id, differences)
 
 
-def unseen(account: Account, progress: Progress) -> Finding | None:
-    """An account on our record that the application did not show. None when there is nothing to miss."""
-    if not _is_done(account, progress):
+def unseen(account: Account, progress: Progress, began: datetime | None = None) -> Finding | None:
+    """An account on our record that the application did not show. None when there is nothing to miss. Whatever was
+    decided since the reading `began` may have come about behind its back."""
+    late = began is not None and account.issued_at is not None and account.issued_at >= began
+    if late or not _is_done(account, progress):
         return Finding(FindingKind.UNFINISHED, progress.remote_id, account.person_id)
     if account.state != "active":  # who should be out is out
         return None
@@ -89,7 +108,13 @@ def orphan(resource: Mapping[str, Any], candidates: Iterable[Candidate], linked:
     sure = next((one for one in ranked if one.by in ("externalId", "userName")), None)
     if sure is not None and linked.get(sure.person_id, remote_id) != remote_id:
         return Finding(FindingKind.DUPLICATE, remote_id, sure.person_id, candidates=ranked)
-    return Finding(FindingKind.ORPHAN, remote_id, candidates=ranked)
+    return Finding(FindingKind.ORPHAN, remote_id, candidates=ranked, named=_names_somebody(remote_id, resource))
+
+
+def _names_somebody(remote_id: str, resource: Mapping[str, Any]) -> bool:
+    found = handles(resource)
+    names = {one.lower() for one in (found.user_name, found.external_id, *found.emails) if one}
+    return "@" in remote_id or remote_id.lower() in names
 
 
 class Handles(NamedTuple):

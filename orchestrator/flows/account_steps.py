@@ -34,6 +34,8 @@ OPEN_INTENT = timedelta(seconds=90)
 RECHECK = "recheck@"
 """The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
 READ_BACKS = 3
+MOST_CANDIDATES = 20
+"""So many accounts that could be the person's are named."""
 MOST_OUTDATED = 5
 """So often in one run somebody may change an account under our hands before we try again later."""
 
@@ -278,7 +280,7 @@ class Steps:
             if self._took(call, found, rule):
                 return
         if several:
-            raise AmbiguousCorrelation(f"{len(several)} accounts of the application have the same {lookup[0]}")
+            raise _ambiguous(several, lookup[0])
         if not (lookup and self._application.capabilities.filter):
             everybody = [row async for row in Listing(call.send, self._application)]
             for rule in lookup or RULES:
@@ -288,7 +290,7 @@ class Steps:
 
     def _took(self, call: Call, found: list[Mapping[str, Any]], rule: str) -> bool:
         if len(found) > 1:
-            raise AmbiguousCorrelation(f"{len(found)} accounts of the application have the same {rule}")
+            raise _ambiguous(found, rule)
         if found:
             self._saw(call, found[0])
         return bool(found)
@@ -314,6 +316,13 @@ class Steps:
         kept = tuple(name for name in remote.groups if name not in call.account.groups)
         call.forgot = call.forgot or kept != remote.groups
         remote.groups = kept
+
+
+def _ambiguous(found: list[Mapping[str, Any]], rule: str) -> AmbiguousCorrelation:
+    told = (
+        f"{len(found)} accounts of the application have the same {rule}: `jml accounts link` says which is the person's"
+    )
+    return AmbiguousCorrelation(told, [str(one["id"]) for one in found[:MOST_CANDIDATES]])
 
 
 def _has_arrived(account: Account, remote: Remote) -> bool:

@@ -160,11 +160,11 @@ class Caller:
             finally:
                 self.turns.end(turn)
 
-    async def look(self, request: ScimRequest) -> ScimResponse:
+    async def look(self, request: ScimRequest, *, urgent: bool = True) -> ScimResponse:
         """Send a question that may well be refused, and return whatever came back: no answer to it says anything of the
         application's health. Waits as every call does."""
         await self.gate.passed()
-        turn = await self.turns.take(kind_of(request.method, request.path), urgent=True)
+        turn = await self.turns.take(kind_of(request.method, request.path), urgent=urgent)
         try:
             self.turns.sends(turn)
             return await self.transport.send(request)

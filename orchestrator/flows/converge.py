@@ -19,6 +19,7 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import Subject, differing
 from orchestrator.errors import (
     Ambiguous,
+    AmbiguousCorrelation,
     NotEffective,
     Permanent,
     RateLimited,
@@ -118,7 +119,7 @@ class Converge:
         """Whoever won the race, or had the account before us and was thrown out of the group, may be calling now, and
         would be fenced off by us in the middle of it: two processes that take the account from each other make two
         accounts. True when there was something to wait for."""
-        left = _lease_left(progress.intent, self._clock.now())
+        left = lease_left(progress.intent, self._clock.now())
         await asyncio.sleep(min(left, LOOK_AGAIN_SECONDS))
         return left > 0
 
@@ -225,6 +226,7 @@ class Converge:
             attempts=0,
             error_code=None,
             error=None,
+            candidates=(),
         )
         return await self._save(account, done, recheck_at, *entries, before=progress, link=link)
 
@@ -283,6 +285,8 @@ class Converge:
                 PARKED_LEAVERS.labels(self._app).inc()
         level("command_parked", app=self._app, code=error.code, correlation_id=account.correlation_id)
         sealed = _sealed(call.remote, call.progress.remote_id)
+        if parked.candidates:
+            details["candidates"], sealed["candidates"] = len(parked.candidates), parked.candidates
         entry = self._entry(AuditKind.COMMAND_PARKED, account, details, sealed=sealed)
         return await self._save(account, parked, next_attempt, entry, before=call.progress)
 
@@ -379,7 +383,7 @@ def _recheck_at(intent: str | None, now: datetime) -> datetime | None:
     return due if due > now else None
 
 
-def _lease_left(intent: str | None, now: datetime) -> float:
+def lease_left(intent: str | None, now: datetime) -> float:
     """For how many seconds whoever wrote the intent may still send calls; none by a clock that is ahead of ours."""
     if intent is None or intent.startswith(RECHECK):
         return 0.0
@@ -409,6 +413,7 @@ def _failed(call: Call, error: ScimError, status: AccountStatus, now: datetime) 
         attempts=learned.attempts + 1,
         error_code=error.code,
         error=str(error),
+        candidates=error.candidates if isinstance(error, AmbiguousCorrelation) else (),
     )
 
 

@@ -44,6 +44,13 @@ class Listing:
         self.complete = False
         self.skipped = 0
         self.calls = 0
+        self.total: int | None = None
+        """How many rows the application says there are, for those who show progress."""
+
+    @property
+    def received(self) -> int:
+        """How many rows have come."""
+        return len(self._seen)
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         """The rows."""
@@ -114,6 +121,7 @@ class Listing:
             raise Unavailable(
                 f"the application answered a list with {answer.status}{f' {kind[:40]}' if kind else ''} and no list"
             )
+        self.total = page.total
         return page
 
 

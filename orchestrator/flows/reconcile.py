@@ -5,13 +5,24 @@ and the connector reads the account back and converges it: the same lanes, the s
 """
 
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from orchestrator.domain.account import AccountStatus
-from orchestrator.domain.reconciliation import Finding, FindingKind, candidates, compare, handles, orphan, unseen
+from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.reconciliation import (
+    Finding,
+    FindingKind,
+    Shows,
+    candidates,
+    compare,
+    handles,
+    orphan,
+    unseen,
+)
+from orchestrator.domain.references import linked, referred
+from orchestrator.domain.scim_diff import project
 from orchestrator.domain.sealing import Subject
 from orchestrator.flows.account_steps import RECHECK
 from orchestrator.flows.audit_writer import AuditWriter, Entry
@@ -23,9 +34,18 @@ BATCH = 200
 
 
 class Listing(Protocol):
-    """Everything an application holds. `complete` is known at the end: nothing is missing from an incomplete one."""
+    """Everything an application holds. `complete` is known at the end: nothing is missing from an incomplete one, nor
+    from one with `skipped` rows, which nobody could read."""
 
-    complete: bool
+    @property
+    def complete(self) -> bool:
+        """Whether all rows came."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """How many rows nobody could read."""
+        ...
 
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         """The resources, each once."""
@@ -35,10 +55,21 @@ class Listing(Protocol):
 class Reconciliation:
     """One run over one application."""
 
-    def __init__(self, app: str, store: ReconcileStore, persons: PlanStore) -> None:
+    def __init__(
+        self,
+        app: str,
+        store: ReconcileStore,
+        persons: PlanStore,
+        *,
+        shows: Shows = project,
+        began: datetime | None = None,
+    ) -> None:
+        """`shows` is how the application shows an account, `began` when its listing begins to be read."""
         self._app = app
         self._store = store
         self._persons = persons
+        self._shows = shows
+        self._began = began
         self.counts: Counter[FindingKind] = Counter()
         self.complete = False
 
@@ -49,18 +80,18 @@ class Reconciliation:
         missing.
         """
         seen: set[str] = set()
-        async for rows in _batches(listing):
+        async for rows in batches(listing):
             seen.update(str(row["id"]) for row in rows)
             for finding in await self._judge(rows):
                 self.counts[finding.kind] += 1
                 if finding.kind is not FindingKind.LINKED:
                     yield finding
-        self.complete = listing.complete
+        self.complete = listing.complete and not listing.skipped
         if not self.complete:
             return
         async for page in self._store.linked(self._app):
             for account, progress in page:
-                missed = None if progress.remote_id in seen else unseen(account, progress)
+                missed = None if progress.remote_id in seen else unseen(account, progress, self._began)
                 if missed is not None:
                     self.counts[missed.kind] += 1
                     yield missed
@@ -68,8 +99,20 @@ class Reconciliation:
     async def _judge(self, rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
         known = await self._store.by_remote_id(self._app, [str(row["id"]) for row in rows])
         strangers = [row for row in rows if str(row["id"]) not in known]
-        findings = [compare(*known[str(row["id"])], row) for row in rows if str(row["id"]) in known]
+        links = await self._links(known.values())
+        findings = []
+        for row in rows:
+            if (found := known.get(str(row["id"]))) is not None:
+                account, progress = found
+                if (person_id := referred(account.resource)) is not None:
+                    account = replace(account, resource=linked(account.resource, links.get(person_id)))
+                findings.append(compare(account, progress, row, self._shows))
         return findings + await self._orphans(strangers) if strangers else findings
+
+    async def _links(self, rows: Iterable[tuple[Account, Progress]]) -> Mapping[str, str]:
+        """The ids of the accounts that these refer to, by person."""
+        named = {person_id for account, _ in rows if (person_id := referred(account.resource)) is not None}
+        return await self._store.remote_ids(self._app, sorted(named)) if named else {}
 
     async def _orphans(self, rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
         found = [handles(row) for row in rows]
@@ -84,17 +127,20 @@ class Reconciliation:
 
 async def look_again(
     app: str,
-    person_ids: Sequence[str],
+    wanted: Mapping[str, Mapping[str, Any]],
     store: ReconcileStore,
     writer: AuditWriter,
     *,
-    entry: Mapping[str, Any],
     actor: str,
     now: datetime,
-) -> int:
-    """Have the connector look at these accounts once more; returns how many. Each gets an audit entry with the
-    details `entry`. Those that the connector is at work on, or that wait for a person, are left to that."""
-    marked = 0
+) -> set[str]:
+    """Have the connector look at the accounts of these persons once more; returns whose it will.
+
+    Each gets an audit entry with the details that stand beside the person in `wanted`. Those that the connector is at
+    work on, or that wait for a person, are left to that.
+    """
+    marked: set[str] = set()
+    person_ids = list(wanted)
     for start in range(0, len(person_ids), BATCH):
         async with store.look() as transaction:
             rows = await transaction.lock(app, person_ids[start : start + BATCH])
@@ -111,29 +157,34 @@ async def look_again(
                 )
                 for account, progress in chosen
             ]
-            entries = [
-                Entry(
-                    AuditKind.RECONCILED,
-                    now,
-                    actor,
-                    account.subject or Subject("", account.person_id),
-                    app=app,
-                    revision=account.revision,
-                    event_id=account.event_id,
-                    correlation_id=account.correlation_id,
-                    policy=account.policy,
-                    details=entry,
-                )
-                for account, _ in chosen
-            ]
+            entries = [_marked(account, progress, wanted, actor, now) for account, progress in chosen]
             if updates:
                 await transaction.save(app, updates, writer.stamp(entries), now=now)
         writer.saved(len(entries))
-        marked += len(updates)
+        marked.update(account.person_id for account, _ in chosen)
     return marked
 
 
-async def _batches(rows: AsyncIterable[dict[str, Any]]) -> AsyncIterator[list[dict[str, Any]]]:
+def _marked(
+    account: Account, progress: Progress, wanted: Mapping[str, Mapping[str, Any]], actor: str, now: datetime
+) -> Entry:
+    return Entry(
+        AuditKind.RECONCILED,
+        now,
+        actor,
+        account.subject or Subject("", account.person_id),
+        app=account.app,
+        revision=account.revision,
+        event_id=account.event_id,
+        correlation_id=account.correlation_id,
+        policy=account.policy,
+        details=wanted[account.person_id],
+        sealed={"account": progress.remote_id} if progress.remote_id else None,
+    )
+
+
+async def batches(rows: AsyncIterable[dict[str, Any]]) -> AsyncIterator[list[dict[str, Any]]]:
+    """The rows of a listing, some at a time."""
     batch: list[dict[str, Any]] = []
     async for row in rows:
         batch.append(row)

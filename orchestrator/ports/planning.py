@@ -42,6 +42,14 @@ class PlanStore(Protocol):
 class LookTransaction(Protocol):
     """A decision to have accounts of an application looked at once more."""
 
+    async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
+        """Have those accounts looked at that are done and refer to one of `referred`, whose id is new."""
+        ...
+
+    async def holders(self, app: str, remote_ids: Sequence[str]) -> dict[str, str]:
+        """Who has these accounts of the application on record, by their ids."""
+        ...
+
     async def lock(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
         """Lock these accounts, in id order, and read them."""
         ...
@@ -70,4 +78,8 @@ class ReconcileStore(Protocol):
 
     def look(self) -> AbstractAsyncContextManager[LookTransaction]:
         """Commits at the end of the block, rolls back when it raises."""
+        ...
+
+    async def record(self, outbox: Sequence[Message], *, now: datetime) -> int | None:
+        """Save entries that go with no change of an account; returns the outbox segment."""
         ...

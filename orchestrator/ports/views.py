@@ -47,6 +47,8 @@ class ParkedAccount:
     event_id: str
     correlation_id: str
     policy: str
+    candidates: tuple[str, ...] = ()
+    """The ids of the accounts that could be the person's, where there are several."""
 
     @property
     def leaver(self) -> bool:

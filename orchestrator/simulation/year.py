@@ -23,6 +23,7 @@ from orchestrator.domain.policy import ApplicationPolicy, TimeRules, compile_pol
 from orchestrator.simulation.loop import Defect, Process, SimulationLoop, current_process
 from orchestrator.simulation.roles import Plant, SimulatedRuntime, make_role
 from orchestrator.simulation.world import _repeatable
+from orchestrator.testing.auditing import SUBJECT
 from orchestrator.testing.broker import MemoryBroker, Quiet
 from orchestrator.testing.clock import LoopClock
 from orchestrator.testing.rows import OUTBOX
@@ -304,6 +305,7 @@ def _ids(year: Year, topic: str) -> Iterator[str]:
 def _decisions(year: Year) -> Counter[str]:
     """By timer, how often it was decided: the resolver's entries, each once however often it was published."""
     seen, decided = set(), Counter[str]()
+    people = {one.id: one.person_id for one in year.plant.store.tables.table(SUBJECT).values()}
     for place in year.plant.broker.topic(AUDIT_ENTRIES):
         for record in year.plant.broker.log(place):
             if b'"person_resolved"' not in (record.value or b"") or b"jml/scheduler#" not in (record.value or b""):
@@ -311,7 +313,8 @@ def _decisions(year: Year) -> Counter[str]:
             entry = orjson.loads(record.value or b"")
             if entry["id"] not in seen:
                 seen.add(entry["id"])
-                decided[entry["event_id"].removeprefix("jml/scheduler#")] += 1
+                timer = entry["event_id"].removeprefix("jml/scheduler#")
+                decided[timer.replace(entry["subject"], people[entry["subject"]])] += 1
     return decided
 
 

@@ -456,6 +456,7 @@ def _parked(row: AccountRow) -> ParkedAccount:
         event_id=account.event_id,
         correlation_id=account.correlation_id,
         policy=account.policy,
+        candidates=progress.candidates,
     )
 
 

@@ -1,4 +1,4 @@
-"""The contracts of `notice_ports`: a notice is claimed by one process, an overdue end is told of once."""
+"""The contracts of `ports.noticing`: a notice is claimed by one process, an overdue end is told of once."""
 
 import asyncio
 from dataclasses import replace

@@ -7,6 +7,7 @@ import pytest
 from orchestrator.adapters.sql import reconciling
 from orchestrator.adapters.sql.converging import SqlConvergeStore
 from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.operating import SqlOperatorStore
 from orchestrator.adapters.sql.outbox import SqlOutbox
 from orchestrator.adapters.sql.reconciling import SqlReconcileStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore
@@ -71,3 +72,27 @@ async def test_a_look_that_fails_leaves_nothing_behind(store: SqlReconcileStore,
             raise RuntimeError("no power")
     _, after = (await SqlConvergeStore(database).load("crm", ["é"]))["é"]
     assert after == progress
+
+
+async def test_entries_are_saved_without_a_change(store: SqlReconcileStore, database: Database) -> None:
+    assert await store.record([message("found")], now=NOW) is not None
+    assert await store.record([], now=NOW) is None
+    leftover = await SqlOutbox(database).leftover(older_than=NOW + MINUTE, limit=10)
+    assert [messages for _, messages in leftover] == [[message("found")]]
+
+
+async def test_a_link_sees_who_has_an_account(store: SqlReconcileStore) -> None:
+    async with store.look() as transaction:
+        await transaction.lock("crm", ["é"])
+        assert await transaction.holders("crm", ["r-ß", "r-nobody"]) == {"r-ß": "ß"}
+        assert await transaction.holders("wiki", ["r-ß"]) == {}
+
+
+async def test_candidates_are_kept_until_they_are_none(store: SqlReconcileStore, database: Database) -> None:
+    for candidates in (("a", "é"), ()):
+        async with store.look() as transaction:
+            [(_, progress)] = (await transaction.lock("crm", ["é"])).values()
+            parked = replace(progress, status=AccountStatus.PARKED, candidates=candidates)
+            await transaction.save("crm", [ProgressUpdate("é", parked, None)], [], now=NOW)
+        assert (await SqlConvergeStore(database).load("crm", ["é"]))["é"][1].candidates == candidates
+        assert [one.candidates for one in await SqlOperatorStore(database).parked()] == [candidates]

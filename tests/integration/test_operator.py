@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.audit_log import read_entries
+from orchestrator.adapters.audit_log.keys import write_key
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.sql.coming import SqlComing
 from orchestrator.adapters.sql.engine import Database
@@ -26,6 +27,7 @@ from orchestrator.domain.days import end_of, zone
 from orchestrator.domain.lifecycle import spans
 from orchestrator.ports.noticing import TimerView
 from orchestrator.roles import role
+from tests.audit_log import KEY
 from tests.integration.application import TOKEN, Application
 from tests.integration.pipeline import embedded, event, eventually
 
@@ -122,12 +124,13 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
-    """All that has to run."""
+async def house(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str = "") -> AsyncIterator[House]:
+    """All that has to run; `settings` are further lines of the application's table."""
     monkeypatch.setenv("CRM_TOKEN", TOKEN)
     async with Application().served() as application:
         with embedded() as bootstrap:
             config = folder / "jml.toml"
+            write_key(KEY, folder / "audit.key")
             config.write_text(
                 f"""
 [kafka]
@@ -136,11 +139,14 @@ bootstrap = "{bootstrap}"
 url = "sqlite+aiosqlite:///{folder}/jml.db"
 [audit]
 dir = "{folder}/audit"
+key_file = "{folder}/audit.key"
 [apps.crm]
 base_url = "{application.base_url}"
 auth = {{ token_env = "CRM_TOKEN" }}
 timeout_seconds = 3
+allow_private = true
 attributes = {{ userName = "person.user_name", externalId = "person.id" }}
+{settings}
 """
             )
             database = Database(f"sqlite+aiosqlite:///{folder}/jml.db")

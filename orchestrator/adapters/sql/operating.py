@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.holding import SqlHoldTransaction, counts_of_held, select_held
 from orchestrator.adapters.sql.outbox import save_segment
-from orchestrator.adapters.sql.records import read_account, read_health, read_person, read_progress
+from orchestrator.adapters.sql.records import read_account, read_health, read_observed, read_person, read_progress
 from orchestrator.adapters.sql.subjects import SubjectRows
 from orchestrator.adapters.sql.tables import account, application, audit_index, outbox, person, quarantined, timer
 from orchestrator.domain.breaker import Held
@@ -50,6 +50,7 @@ _PARKED_COLUMNS = (
     "event_id",
     "correlation_id",
     "policy",
+    "observed",
 )
 _SELECT_PARKED = sa.select(*(account.c[name] for name in _PARKED_COLUMNS)).where(_PARKED)
 
@@ -263,4 +264,6 @@ def _values(entry: Mapping[str, Any], known_as: Subject) -> Mapping[str, Any]:
 
 
 def _parked(row: RowMapping) -> ParkedAccount:
-    return ParkedAccount(**row)
+    values = dict(row)
+    _, _, candidates = read_observed(values.pop("observed"))
+    return ParkedAccount(**values, candidates=candidates)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.adapters.sql.converging import SqlConvergeStore, SqlConvergeTransaction
 from orchestrator.adapters.sql.engine import Database
+from orchestrator.adapters.sql.outbox import save_segment
 from orchestrator.adapters.sql.records import read_account, read_progress, subject_of
 from orchestrator.adapters.sql.tables import account, subject
 from orchestrator.domain.account import Account, Progress
@@ -37,6 +38,7 @@ class SqlReconcileStore:
             .order_by(account.c.person_id)
             .limit(PAGE)
         )
+        self.holders = sa.select(account.c.remote_id, account.c.person_id).where(_OF_APP, among(account.c.remote_id))
         self.lock = (
             sa.select(account, subject.c.subject, subject.c.key)
             .select_from(account.outerjoin(subject, subject.c.person_id == account.c.person_id))
@@ -79,6 +81,11 @@ class SqlReconcileStore:
                 connection, self._database, self, SqlConvergeTransaction(connection, self._database, self._statements)
             )
 
+    async def record(self, outbox: Sequence[Message], *, now: datetime) -> int | None:
+        """Save entries that go with no change of an account; returns the outbox segment."""
+        async with self._database.write() as connection:
+            return await save_segment(connection, outbox, now)
+
 
 class SqlLookTransaction:
     """`ports.LookTransaction`."""
@@ -94,6 +101,16 @@ class SqlLookTransaction:
         self._database = database
         self._statements = statements
         self._converging = converging
+
+    async def look_again(self, app: str, referred: Sequence[str], *, now: datetime) -> None:
+        """Have those accounts looked at that are done and refer to one of `referred`, whose id is new."""
+        await self._converging.look_again(app, referred, now=now)
+
+    async def holders(self, app: str, remote_ids: Sequence[str]) -> dict[str, str]:
+        """Who has these accounts of the application on record, by their ids."""
+        values = {"b_app": app, **self._database.values(remote_ids)}
+        rows = await self._connection.execute(self._statements.holders, values)
+        return {row.remote_id: row.person_id for row in rows}
 
     async def lock(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
         """Lock these accounts, in id order, and read them."""

@@ -1,6 +1,6 @@
 """Domain values as database records, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -115,8 +115,15 @@ def desired(account: Account) -> str:
 
 
 def observed(progress: Progress) -> str:
-    """The resource and groups as last seen, as JSON."""
-    return orjson.dumps([progress.resource, progress.groups]).decode()
+    """The resource and groups as last seen, and the candidates where there are some, as JSON."""
+    candidates = (progress.candidates,) if progress.candidates else ()
+    return orjson.dumps([progress.resource, progress.groups, *candidates]).decode()
+
+
+def read_observed(text: str | None) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...]]:
+    """The inverse of `observed`: resource, groups, candidates."""
+    resource, groups, *candidates = orjson.loads(text) if text else ({}, [])
+    return resource, tuple(groups), tuple(candidates[0]) if candidates else ()
 
 
 def read_account(row: RowMapping, known_as: Subject | None = None) -> Account:
@@ -144,20 +151,21 @@ def _account(row: RowMapping, issued_at: datetime | None, known_as: Subject | No
 
 def read_progress(row: RowMapping) -> Progress:
     """The connector's side of an account row."""
-    resource, groups = orjson.loads(row["observed"]) if row["observed"] else ({}, [])
+    resource, groups, candidates = read_observed(row["observed"])
     return Progress(
         version=row["version"],
         applied_revision=row["applied_revision"],
         remote_id=row["remote_id"],
         active=row["active"],
         resource=resource,
-        groups=tuple(groups),
+        groups=groups,
         intent=row["intent"],
         status=AccountStatus(row["status"]),
         attempts=row["attempts"],
         error_code=row["error_code"],
         error=row["error"],
         refers_to=row["refers_to"],
+        candidates=candidates,
     )
 
 

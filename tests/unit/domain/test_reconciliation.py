@@ -1,6 +1,8 @@
 """Findings of a reconciliation, account by account."""
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.person import Person
 from orchestrator.domain.reconciliation import Candidate, FindingKind, candidates, compare, handles, orphan, unseen
+from orchestrator.domain.scim_diff import project
 from schemas.commands import DesiredState
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -65,6 +68,42 @@ def test_only_who_should_be_there_is_missed() -> None:
     assert (missed.kind, missed.person_id, missed.fixable) == (FindingKind.MISSING, "w1", True)
     assert unseen(*row("inactive")) is None
     assert unseen(*row("absent")) is None
+
+
+def test_what_was_decided_since_the_reading_began_is_not_missed() -> None:
+    account, progress = row()
+    later = NOW + timedelta(seconds=1)
+    known = replace(account, issued_at=NOW)
+    assert [missed.kind for began in (NOW, later) if (missed := unseen(known, progress, began))] == [
+        FindingKind.UNFINISHED,
+        FindingKind.MISSING,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "takes"),
+    [
+        ("inactive", {}, True),
+        ("absent", {}, True),
+        ("active", {"active": False}, False),
+        ("active", {"title": 1}, False),
+    ],
+)
+def test_it_is_said_whose_access_is_taken_away(state: DesiredState, changes: dict[str, Any], takes: bool) -> None:
+    assert compare(*row(state), shown(**changes)).takes_access is takes
+
+
+def test_an_application_shows_what_it_can_hold() -> None:
+    def shows(resource: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**project(resource, wanted), "emails": wanted["emails"]}
+
+    assert compare(*row(), shown(emails=[]), shows).kind is FindingKind.LINKED
+    assert compare(*row(), shown(emails=[])).kind is FindingKind.DRIFTED
+
+
+@pytest.mark.parametrize(("remote_id", "named"), [("a-1", False), ("ADA", True), ("x@y", True), ("w1", True)])
+def test_an_id_that_is_a_name_is_known_as_one(remote_id: str, named: bool) -> None:
+    assert orphan(shown(id=remote_id, externalId="w1"), [], {}).named is named
 
 
 def test_whose_account_it_may_be_the_surest_first() -> None:
