@@ -50,5 +50,5 @@ async def test_ten_changes_of_a_person_during_an_outage_cost_one_call(tmp_path: 
         before = len(one.journal())
         async with one.at_work("connector") as work:
             await work.done()
-        calls = [call for call in one.journal()[before:] if call["path"] != "/scim/v2/Users"]
+        calls = [call for call in one.journal()[before:] if "/Users/" in call["path"]]  # beside what it asks once
     assert sorted(call["method"] for call in calls) == ["PATCH"] * len(names)
