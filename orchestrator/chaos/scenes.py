@@ -178,4 +178,4 @@ def leavers(stage: Stage, count: int) -> list[Told]:
 
 def _told(stage: Stage, number: int, what: str, offset: float, **data: Any) -> Told:
     person = f"S{number:05}"
-    return Told(f"{person}/{what}", person, what, stage.clock.now() - STATED_AGO, data, offset)
+    return Told(f"of{person}/{what}", person, what, stage.clock.now() - STATED_AGO, data, offset)
