@@ -115,11 +115,12 @@ class Steps:
         account, remote = call.account, call.remote
         if remote.id is None:
             return await self._create(call)
-        request = await self._change(call, account.resource, active=call.opens)
+        active = call.opens or remote.active is True  # one that should not be open yet is closed with a read after it
+        request = await self._change(call, account.resource, active=active)
         if remote.id is None:
             return await self._create(call)
         if request is None:
-            remote.active, remote.resource = call.opens, account.resource
+            remote.active, remote.resource = active, account.resource
             return None
         answer = await self._settled(call, request)
         if answer is None:
@@ -129,7 +130,7 @@ class Steps:
             return await self._patch(call)
         if answer.status == 409:
             raise UniquenessConflict("the application refuses a change because another account has the value (409)")
-        remote.active, remote.resource = call.opens, account.resource
+        remote.active, remote.resource = active, account.resource
         remote.shown, remote.version = None, self._application.version(answer)
         return None
 

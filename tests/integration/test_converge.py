@@ -22,7 +22,7 @@ from orchestrator.domain.account import AccountStatus
 from orchestrator.flows import account_queues, calling
 from orchestrator.flows import converge as converge_module
 from orchestrator.flows.account_steps import OPEN_INTENT
-from orchestrator.flows.converge import RECHECK
+from orchestrator.flows.converge import LEASE_SECONDS, RECHECK
 from orchestrator.ports import ApplicationHealth
 from tests.integration.application import Application, Held, Wire, server_process
 from tests.integration.connector import ENTERPRISE, NOW, Connector, Office, is_applied, resource, until
@@ -438,7 +438,9 @@ async def test_a_lost_race_is_read_back_and_converged_at_once(
     async with Connector(office, application.base_url, clock, timeout=15).running() as slower:
         await slower.take(*await office.wants("ada"))
         await arrived.wait()
-        await connector.converge("ada", state="inactive")
+        await connector.take(*await office.wants("ada", state="inactive"))
+        clock.advance_to(clock.now() + timedelta(seconds=LEASE_SECONDS + 1))  # until then the other one may call
+        await connector.converged()
         assert await application.user("ada") is None
         answer.set()
         await slower.converged()
