@@ -124,6 +124,11 @@ class Fleet:
         """The audit log as it stands."""
         return [orjson.loads(entry) for _, entry in read_entries(self.folder / "audit")]
 
+    def people(self) -> dict[str, str]:
+        """The worker ids of the subjects in the log, as an operator's command tells them."""
+        told = json.loads(jml("audit", "tail", "--limit", 1_000_000, "--json", cwd=self.folder).stdout)
+        return {one["subject"]: one["person_id"] for one in told if "person_id" in one}
+
     def status(self) -> dict[str, Any]:
         """What `jml status` says."""
         status: dict[str, Any] = json.loads(jml("status", "--json", cwd=self.folder).stdout)

@@ -110,6 +110,7 @@ def test_whoever_dies_nothing_is_lost_and_nothing_is_done_twice(
         }
         _check_audit(running)
         _check_journals(running)
+        jml("audit", "verify", cwd=state)
     for log in state.glob("*.log"):
         assert "Traceback" not in log.read_text(), log.name
 
@@ -143,7 +144,7 @@ def _is_complete(running: Fleet) -> bool:
 
 def _ends(running: Fleet) -> Counter[tuple[str, str, int]]:
     return Counter(
-        (entry["person_id"], entry["app"], entry["revision"])
+        (entry["subject"], entry["app"], entry["revision"])
         for entry in running.audit()
         if entry["kind"] in ("command_applied", "command_superseded")
     )
@@ -151,7 +152,7 @@ def _ends(running: Fleet) -> Counter[tuple[str, str, int]]:
 
 def _unended(running: Fleet) -> set[tuple[str, str, int]]:
     issued = {
-        (entry["person_id"], entry["app"], entry["revision"])
+        (entry["subject"], entry["app"], entry["revision"])
         for entry in running.audit()
         if entry["kind"] == "command_issued"
     }
@@ -170,6 +171,7 @@ def _check_audit(running: Fleet) -> None:
 
 def _check_journals(running: Fleet) -> None:
     """What the log says was applied is what the applications were asked and answered."""
+    people = running.people()
     for app in APPS:
         journal = running.journal(app)
         created = Counter(line["request"]["externalId"] for line in journal if made(line, "POST"))
@@ -178,7 +180,7 @@ def _check_journals(running: Fleet) -> None:
         applied: dict[str, str] = {}
         for entry in sorted(running.audit(), key=lambda entry: entry.get("revision") or 0):
             if entry.get("app") == app and entry["kind"] in ("command_applied", "account_verified"):
-                applied[entry["person_id"]] = entry["details"]["state"]
+                applied[people[entry["subject"]]] = entry["details"]["state"]
         assert created.keys() <= applied.keys()
         holds = _replayed(journal)
         assert {worker: applied[worker] == "active" for worker in holds} == holds, app
