@@ -167,7 +167,11 @@ class Caller:
         turn = await self.turns.take(kind_of(request.method, request.path), urgent=urgent)
         try:
             self.turns.sends(turn)
-            return await self.transport.send(request)
+            response = await self.transport.send(request)
+            error = self._judge(response, turn)
+            if isinstance(error, RateLimited | Unavailable) and error.not_before is not None:
+                await self._hold(error.not_before, str(error))  # that much it says of every call
+            return response
         finally:
             self.turns.end(turn)
 

@@ -98,9 +98,10 @@ class House:
         await self.runtime.publisher.publish([told])
         await eventually(lambda: self.application.active(person_id))
 
-    async def timers(self, person_id: str) -> list[TimerView]:
-        """The person's timers."""
-        return await SqlComing(self.runtime.database).timers(person_id)
+    async def ends(self, person_id: str) -> list[TimerView]:
+        """The timers of the person's ends, without the warnings before them."""
+        found = await SqlComing(self.runtime.database).timers(person_id)
+        return [one for one in found if one.timer.kind == "contract_end"]
 
     async def end_of(self, person_id: str) -> datetime | None:
         """When the first engagement ends, as the store knows it."""
@@ -164,16 +165,16 @@ async def test_an_extension_moves_the_end_and_hr_has_the_last_word(
 ) -> None:
     async with house(tmp_path, monkeypatch) as here:
         await here.hires("4711")
-        assert [one.timer.due for one in await here.timers("4711")] == [end_of(SOON, MELBOURNE)]
+        assert [one.timer.due for one in await here.ends("4711")] == [end_of(SOON, MELBOURNE)]
         done = await here.jml("extend", "4711", "--until", LATER, "--reason", "signed", "--json")
         assert done.code == 0, done.err
         assert done.json["after"] == end_of(LATER, MELBOURNE).isoformat().replace("+00:00", "Z")
-        assert [one.timer.due for one in await here.timers("4711") if not one.fired_at] == [end_of(LATER, MELBOURNE)]
+        assert [one.timer.due for one in await here.ends("4711") if not one.fired_at] == [end_of(LATER, MELBOURNE)]
         acted = await here.acted("extend_contract")
         assert (acted["actor"], acted["details"]["reason"]) == ("operator:nina", "signed")
         assert acted["subject"] == await here.subject("4711")
         shown = await here.jml("timers", "show", "4711", "--json")
-        states = {one["due"][:10]: one["state"] for one in shown.json["timers"]}
+        states = {one["due"][:10]: one["state"] for one in shown.json["timers"] if one["kind"] == "contract_end"}
         assert sorted(states.values()) == ["cancelled", "open"]
         again = {"worker_id": "4711", "engagement_id": "e1", "contract_end": SOON.isoformat()}
         told = event("worker.contract_changed", again, event_id="later", at=datetime.now(UTC))

@@ -128,6 +128,19 @@ async def test_no_call_goes_out_before_retry_after(
     await waiting
 
 
+async def test_a_question_that_is_told_to_wait_binds_every_call(
+    caller: Caller, application: Application, clock: SimulatedClock
+) -> None:
+    application.answers = [ScimResponse(429, headers={"retry-after": "30"})]
+    assert (await caller.look(GET)).status == 429
+    calling_on = asyncio.create_task(caller.call(POST, urgent=True))
+    clock.advance_to(NOW + timedelta(seconds=29))
+    await rounds()
+    assert not calling_on.done()
+    clock.advance_to(NOW + timedelta(seconds=30))
+    assert (await calling_on).status == 200
+
+
 async def test_whoever_stood_in_line_when_the_gate_closed_waits_as_well(
     caller: Caller, application: Application, transport: FakeTransport, clock: SimulatedClock
 ) -> None:
