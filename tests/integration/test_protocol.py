@@ -22,10 +22,8 @@ from tests.integration.connector import ENTERPRISE, NOW, Connector, Office, is_a
 NO_PATCH = Habits("no-patch", "", user_patch=False, etags=True)
 
 
-@pytest.fixture
-def database_url(tmp_path: Any) -> str:
-    """One kind is enough here: what the stores do is tried elsewhere, on both."""
-    return f"sqlite+aiosqlite:///{tmp_path}/jml.db"
+# One kind is enough here: what the stores do is tried elsewhere, on both.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class Putting(Vendor):
