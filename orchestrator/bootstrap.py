@@ -257,7 +257,8 @@ async def open_runtime(
             await check_migrated(database)
         kafka_publisher = KafkaPublisher(bootstrap)
         unread = Unread() if embedded is not None else None
-        consumers = Consumers(bootstrap, config.kafka, on_read=_count_reads(unread) if unread else None)
+        on_read = _count_reads(unread) if unread is not None else None
+        consumers = Consumers(bootstrap, config.kafka, alone=embedded is not None, on_read=on_read)
         publisher: Publisher = kafka_publisher
         if unread is not None:
             publisher = BoundedPublisher(kafka_publisher, unread, lambda topic: topic in consumers.topics)

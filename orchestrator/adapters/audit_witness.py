@@ -17,6 +17,7 @@ from orchestrator.domain.signed_note import NoteError, SigningKey, VerifierKey, 
 from orchestrator.domain.tlog import Checkpoint, parse_checkpoint
 from orchestrator.domain.witness import MAX_REQUEST_BYTES, Answer, judge, read_request
 from orchestrator.errors import ConfigError
+from orchestrator.listening import listener
 from orchestrator.ports import Clock
 
 log = structlog.get_logger()
@@ -88,12 +89,11 @@ class Witness:
 
 
 async def serve(witness: Witness, host: str, port: int) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM. Raises UserError where the port is taken."""
     await asyncio.to_thread(witness.open)
-    config = uvicorn.Config(
-        witness, host=host, port=port, access_log=False, lifespan="off", log_config=None, server_header=False
-    )
-    await uvicorn.Server(config).serve()
+    taken = listener(host, port, "name another --port")
+    config = uvicorn.Config(witness, access_log=False, lifespan="off", log_config=None, server_header=False)
+    await uvicorn.Server(config).serve([taken])
 
 
 def _path(origin: str) -> str:

@@ -14,10 +14,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from orchestrator.bootstrap import Runtime
 from orchestrator.errors import StoreUnavailable
+from orchestrator.listening import listener
 
 log = structlog.get_logger()
 
 STORE_SECONDS = 3.0
+ADVICE = (
+    "each role on a machine serves its health on a port of its own: set [ops] port, or JML_OPS__PORT for one process "
+    "(0 takes a free one)"
+)
 
 
 class OpsServer:
@@ -32,15 +37,17 @@ class OpsServer:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Serve until the end of the block."""
+        """Serve until the end of the block.
+
+        Raises UserError where the port is taken: a role that cannot be asked how it is does not start.
+        """
         settings = self._runtime.config.ops
-        config = uvicorn.Config(
-            self, host=settings.host, port=settings.port, access_log=False, lifespan="off", log_config=None
-        )
+        taken = listener(settings.host, settings.port, ADVICE)
+        config = uvicorn.Config(self, access_log=False, lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         # The process has its own signal handlers, which drain the roles first.
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
-        task = asyncio.create_task(server.serve(), name="ops")
+        task = asyncio.create_task(server.serve([taken]), name="ops")
         try:
             yield
         finally:

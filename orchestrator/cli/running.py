@@ -77,7 +77,7 @@ async def serve(config: Config, makers: dict[str, MakeRole], *, clock: Clock | N
         loop.add_signal_handler(number, stop.set)
     async with open_runtime(config, clock=clock, wall=clock) as runtime:
         roles = [make(runtime) for make in makers.values()]
-        async with running(runtime, roles) as failed, OpsServer(runtime, names).serving():
+        async with OpsServer(runtime, names).serving(), running(runtime, roles) as failed:
             log.info("started", roles=",".join(names))
             if config.kafka.embedded:
                 sys.stderr.write(

@@ -6,7 +6,7 @@ topics and the store.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,22 +190,32 @@ def configuration(bootstrap: str, database_url: str, audit_dir: Path, **settings
 async def pipeline(config: Config, *roles: str, clock: SimulatedClock) -> AsyncIterator[Pipeline]:
     """Roles in this process until the end of the block."""
     async with (
-        open_runtime(config, clock=clock) as runtime,
+        opened(config, clock=clock) as runtime,
         running(runtime, [role(name)(runtime) for name in roles]) as failed,
     ):
         yield Pipeline(runtime, config.kafka.bootstrap, clock, config.audit.dir)
         assert not failed.done(), failed.result()
 
 
+_EMBEDDED: dict[str, EmbeddedBroker] = {}
+
+
 @contextmanager
 def embedded() -> Iterator[str]:
-    """librdkafka's mock broker as if it were a real one; yields its address."""
+    """An embedded broker that outlives the runtimes on it; yields its address, for them and for commands."""
     broker = EmbeddedBroker()
     broker.start()
+    _EMBEDDED[broker.bootstrap] = broker
     try:
         yield broker.bootstrap
     finally:
+        del _EMBEDDED[broker.bootstrap]
         broker.stop()
+
+
+def opened(config: Config, *, clock: SimulatedClock | None = None) -> AbstractAsyncContextManager[Runtime]:
+    """A runtime on the broker that the configuration names, embedded or not."""
+    return open_runtime(config, clock=clock, broker=_EMBEDDED.get(config.kafka.bootstrap))
 
 
 async def fresh_topics(config: Config) -> None:

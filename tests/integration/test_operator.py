@@ -20,7 +20,7 @@ from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.sql.coming import SqlComing
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.migrate import migrate
-from orchestrator.bootstrap import Runtime, open_runtime, running
+from orchestrator.bootstrap import Runtime, running
 from orchestrator.config import load_config
 from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.domain.days import end_of, zone
@@ -29,7 +29,7 @@ from orchestrator.ports.noticing import TimerView
 from orchestrator.roles import role
 from tests.audit_log import KEY
 from tests.integration.application import TOKEN, Application
-from tests.integration.pipeline import embedded, event, eventually
+from tests.integration.pipeline import embedded, event, eventually, opened
 
 ROOT = Path(__file__).parents[2]
 NOW = SystemClock().now()
@@ -153,7 +153,7 @@ attributes = {{ userName = "person.user_name", externalId = "person.id" }}
             database = Database(f"sqlite+aiosqlite:///{folder}/jml.db")
             await migrate(database)
             await database.close()
-            async with open_runtime(load_config(config)) as runtime:
+            async with opened(load_config(config)) as runtime:
                 roles = [role(name)(runtime) for name in ROLES]
                 async with running(runtime, roles) as failed:
                     yield House(runtime, application, folder)

@@ -14,11 +14,11 @@ import pytest
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.migrate import migrate
-from orchestrator.bootstrap import open_runtime, running
+from orchestrator.bootstrap import running
 from orchestrator.config import Config
 from orchestrator.roles import role
 from tests.integration.application import TOKEN, TOKEN_ENV, Application, Held
-from tests.integration.pipeline import configuration, embedded, event, eventually, fresh_topics
+from tests.integration.pipeline import configuration, embedded, event, eventually, fresh_topics, opened
 
 pytestmark = pytest.mark.parametrize(
     ("bootstrap", "database_url"),
@@ -77,7 +77,7 @@ async def _last_seconds(config: Config, held: Held) -> list[timedelta]:
     people = ["early", *SECONDS_LEFT, "late"]
     late: list[timedelta] = []
     names = ("resolver", "connector", "scheduler", "relay", "auditor")
-    async with open_runtime(config) as runtime, running(runtime, [role(name)(runtime) for name in names]) as failed:
+    async with opened(config) as runtime, running(runtime, [role(name)(runtime) for name in names]) as failed:
         for person in people:
             hired = {"worker_id": person, "start_date": "2026-01-05", "kind": "contractor", "engagement_id": "1"}
             hired["attributes"] = {"user_name": person}  # type: ignore[assignment]

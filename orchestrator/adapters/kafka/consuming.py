@@ -15,8 +15,10 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
+from faststream.kafka import TopicPartition as Assigned
 from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 
+from orchestrator.adapters.kafka.embedded import PARTITIONS
 from orchestrator.config import KafkaConfig
 
 log = structlog.get_logger()
@@ -82,10 +84,15 @@ class Consumers:
     """All subscriptions of a process. `failed` is done when a handler raised, which is a defect of ours:
     the process has to end where it can be seen, because going on would commit past those records."""
 
-    def __init__(self, bootstrap: str, config: KafkaConfig, *, on_read: OnRead | None = None) -> None:
+    def __init__(
+        self, bootstrap: str, config: KafkaConfig, *, alone: bool = False, on_read: OnRead | None = None
+    ) -> None:
+        """`alone`: on the embedded broker, where no other process can want a partition."""
         self._config = config
+        self._alone = alone
         self._on_read = on_read
         self.topics: set[str] = set()
+        self._told: list[tuple[ConsumerRebalanceListener, list[TopicPartition]]] = []
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.broker = KafkaBroker(
             bootstrap,
@@ -107,13 +114,20 @@ class Consumers:
         """Subscribe `handle` to batches of raw records; it waits, quarantines or parks by itself and never raises."""
         config = self._config
         self.topics.update(topics)
+        where: dict[str, Any] = {"listener": listener}
+        if self._alone:
+            # Nobody shares these partitions, and the embedded broker makes a group wait three seconds for its members.
+            held = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS)]
+            where = {"partitions": [Assigned(*one, declare=False) for one in held]}
+            if listener is not None:
+                self._told.append((listener, held))
         subscriber: Any = self.broker.subscriber(
-            *topics,
+            *(() if self._alone else topics),
             group_id=group,
             batch=True,
             max_records=max_records,
             batch_timeout_ms=10,
-            fetch_max_wait_ms=20 if config.embedded else 250,
+            fetch_max_wait_ms=20 if self._alone else 250,
             max_partition_fetch_bytes=8 << 20,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
@@ -121,7 +135,7 @@ class Consumers:
             rebalance_timeout_ms=int(config.rebalance_timeout_seconds * 1000),
             session_timeout_ms=int(config.session_timeout_seconds * 1000),
             heartbeat_interval_ms=min(3000, int(config.session_timeout_seconds * 300)),
-            listener=listener,
+            **where,
             ack_policy=AckPolicy.MANUAL,
             parser=_parse,
             decoder=_decode,
@@ -143,6 +157,8 @@ class Consumers:
     async def start(self) -> None:
         """Connect and begin to consume. All groups are joined at once: a broker makes each wait for its members."""
         await self.broker.connect()
+        for listener, held in self._told:
+            await listener.on_partitions_assigned(held)
         await asyncio.gather(*(subscriber.start() for subscriber in self.broker.subscribers))
         self.broker.running = True
 

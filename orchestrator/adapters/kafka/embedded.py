@@ -16,6 +16,8 @@ from schemas.envelope import Message
 KEPT_BYTES = 3 << 20
 """Unread bytes allowed per topic; all of a topic may sit in one partition, which keeps about 5 MB."""
 RECORD_OVERHEAD = 400
+PARTITIONS = 4
+"""Of every topic: what the mock cluster makes of a topic at its first mention."""
 
 
 class EmbeddedBroker:

@@ -16,6 +16,8 @@ from typing import Literal, Self, get_args
 
 import uvicorn
 
+from orchestrator.listening import listener
+
 from .asgi import BASE_PATH, App, Bearer, Latency
 from .journal import Journal
 
@@ -89,11 +91,9 @@ def serve(
         timeout_graceful_shutdown=_DRAIN_SECONDS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=1024)
     # Ctrl-C, which uvicorn raises again once it has shut down, is no error here.
-    with listener, suppress(KeyboardInterrupt):
-        _AnnouncingServer(config).run(sockets=[listener])
+    with listener(host, port, "name another --port") as taken, suppress(KeyboardInterrupt):
+        _AnnouncingServer(config).run(sockets=[taken])
 
 
 class ServerProcess:

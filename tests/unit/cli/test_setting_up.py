@@ -82,3 +82,25 @@ def test_health_is_an_exit_code(jml: Jml, role: str, monkeypatch: pytest.MonkeyP
     assert (nobody.code, nobody.json["ready"]) == (1, False)
     monkeypatch.setenv("JML_OPS__PORT", "0")
     jml("health").refused("--url")
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        (["up"], "[ops] port, or JML_OPS__PORT"),
+        (["demo-app", "directory", "--port", "PORT"], "name another --port"),
+        (
+            ["audit", "witness", "--key-file", "w.key", "--log-key", "a.key.pub", "--state", "w", "--port", "PORT"],
+            "name another --port",
+        ),
+    ],
+)
+def test_a_port_that_is_taken_is_named_with_what_to_do(
+    jml: Jml, configured: Path, monkeypatch: pytest.MonkeyPatch, role: str, command: list[str], advice: str
+) -> None:
+    port = role.rpartition(":")[2]
+    monkeypatch.setenv("JML_OPS__PORT", port)
+    monkeypatch.setenv("JML_KAFKA__BOOTSTRAP", "embedded")
+    assert jml("audit", "key", "generate", "a", "--output", "a.key").code == 0
+    assert jml("audit", "key", "generate", "w", "--output", "w.key", "--witness").code == 0
+    jml(*[one.replace("PORT", port) for one in command]).refused(f"cannot listen on 127.0.0.1:{port}: ", advice)
