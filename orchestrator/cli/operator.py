@@ -68,9 +68,8 @@ def extend(
     if as_json:
         print_json(shown)
     else:
-        print_line(
-            f"{person}: access ended {moment(shown['before'])}, it ends {moment(shown['after'])} ({shown['local']})"
-        )
+        before, after = moment(shown["before"]), moment(shown["after"])
+        print_line(f"{person}: access was to end {before}, now it ends {after} ({shown['local']})")
         if shown["ends_by"] != "contract_end":
             note(f"jml: what ends it now is the {shown['ends_by']} that HR stated, and that comes first")
     if not shown["moved"]:
@@ -211,7 +210,8 @@ async def _end(
         who = known_as(await store.subjects([person_id]), person_id)
         events = await _state(publisher, operator, who, changes, "end_person", reason, now)
         tell = (lambda _: None) if quiet else print_line
-        tell(f"{person_id}: stated that {len(engaged)} engagements end at {moment(now)}")
+        end = "engagement ends" if len(engaged) == 1 else "engagements end"
+        tell(f"{person_id}: stated that {len(engaged)} {end} at {moment(now)}")
         views = await _closed(store, person_id, events, seconds, tell)
         waiting = [one for one in views if not is_closed(one.account, one.progress)]
         decided = bool(views) or await store.outcome(events[-1]) is not None
