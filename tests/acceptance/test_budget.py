@@ -1,4 +1,7 @@
-"""The budget by the application's own journal: never more in any window, nearly all of it, and few calls for groups."""
+"""The budget by the application's own journal: never more in any window, and few calls for groups.
+
+How much of it is used is a figure of `jml bench converge --limit`.
+"""
 
 from datetime import datetime
 from pathlib import Path
@@ -10,20 +13,18 @@ RATE, SECONDS = 60, 2.0
 """Of a window of two seconds, so that a machine that is busy has room for its own delays."""
 
 
-async def test_a_limit_is_kept_in_every_window_and_used(tmp_path: Path) -> None:
+async def test_a_limit_is_kept_in_every_window(tmp_path: Path) -> None:
     budget = f"budget = {{ user_create = {{ calls = {RATE}, seconds = {SECONDS} }} }}"
     async with company(tmp_path, settings=budget) as one, one.at_work("resolver", "connector") as work:
-        await work.tell(*(one.joins(f"p{number:03}") for number in range(6 * RATE)))
+        await work.tell(*(one.joins(f"p{number:03}") for number in range(3 * RATE)))
         await work.done()
         arrived = sorted(
             datetime.fromisoformat(call["received_at"]).timestamp()
             for call in one.journal()
             if call["method"] == "POST"
         )
-    assert len(arrived) == 6 * RATE
+    assert len(arrived) == 3 * RATE
     assert most_in_a_window(arrived, SECONDS) <= RATE
-    # Of the whole run, whose ends are no full windows: the machine may have been busy with something else.
-    assert len(arrived) / (arrived[-1] - arrived[0]) > 0.8 * RATE / SECONDS
 
 
 async def test_many_people_into_few_groups_cost_few_calls(tmp_path: Path) -> None:
