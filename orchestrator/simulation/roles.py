@@ -21,6 +21,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit import AuditFlow
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.expire import ExpireFlow
+from orchestrator.flows.health_watch import HealthWatch
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.flows.relay import RelayFlow
@@ -85,6 +86,7 @@ class SimulatedRuntime:
         self.process = process
         self.outbox = OutboxPublisher(plant.broker, plant.store.outbox)
         self.consumers = MemoryConsumers(plant.broker, process, number)
+        self._watch = HealthWatch(plant.store.converge)
 
     def resolve_flow(self) -> ResolveFlow:
         """See `Runtime`."""
@@ -109,6 +111,7 @@ class SimulatedRuntime:
             backoff=Backoff(1.0, 20.0),
             attempts=8,
             members_per_patch=3,
+            watch=self._watch,
         )
 
 

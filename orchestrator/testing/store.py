@@ -230,9 +230,10 @@ class MemoryConvergeStore:
         async with self._tables.write() as transaction:
             await transaction.upsert(HEALTH, app, keep)
 
-    async def load_health(self, app: str) -> ApplicationHealth | None:
-        """What was remembered last."""
-        return (await self._tables.read(HEALTH)).get(app)
+    async def load_health(self, apps: Sequence[str]) -> dict[str, ApplicationHealth]:
+        """What was remembered last of these applications; one of which nothing is known is absent."""
+        rows = await self._tables.read(HEALTH)
+        return {app: rows[app] for app in apps if app in rows}
 
 
 class MemoryConvergeTransaction(References):
