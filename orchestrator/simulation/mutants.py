@@ -17,10 +17,10 @@ from orchestrator.flows import (
     calling,
     converge,
     group_commit,
-    outbox,
     resolve,
 )
 from orchestrator.ports import ProgressUpdate, ScimRequest, ScimResponse
+from orchestrator.simulation.loop import current_process
 from orchestrator.testing import broker, rows, store
 
 Patches = Callable[[], Sequence[AbstractContextManager[Any]]]
@@ -136,15 +136,16 @@ def _skip_the_inbox() -> Sequence[AbstractContextManager[Any]]:
 
 
 def _without_outbox() -> Sequence[AbstractContextManager[Any]]:
-    """The segment is forgotten the moment it is committed: what is not published by then never will be."""
-    submit = outbox.OutboxPublisher.submit
+    """No row is written: what a process has not published when it dies never will be. An operator's command has nobody
+    else to publish for it, so it keeps its row."""
+    save = rows.save_segment
 
-    async def forget_and_submit(self: outbox.OutboxPublisher, segment: int | None, messages: Any) -> None:
-        tables = self._store._tables  # type: ignore[attr-defined]
-        tables.table(rows.OUTBOX).pop(segment, None)
-        await submit(self, segment, messages)
+    async def number_only(transaction: Any, tables: Any, messages: Any, now: Any) -> int | None:
+        if current_process().name == "room":
+            return await save(transaction, tables, messages, now)
+        return tables.next_number(rows.OUTBOX) if messages else None
 
-    return [patch.object(outbox.OutboxPublisher, "submit", forget_and_submit)]
+    return [patch.object(store, "save_segment", number_only)]
 
 
 def _call_anyway() -> Sequence[AbstractContextManager[Any]]:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -24,7 +25,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.flows import audit_writer
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.ports import OperatorStore
-from orchestrator.simulation.faults import AppTemper, BrokerLine, StoreWeather, Trouble
+from orchestrator.simulation.faults import Ambush, AppTemper, BrokerLine, StoreWeather, Trouble
 from orchestrator.simulation.loop import Defect, Process, SimulationLoop, current_process
 from orchestrator.simulation.oracle import Told
 from orchestrator.simulation.roles import Plant, SimulatedRuntime, make_role
@@ -43,6 +44,8 @@ DAY_SECONDS = 6.0
 SESSION_SECONDS = 15.0
 SETTLE_SECONDS = 60.0
 """Calls that were sent before peace may arrive until then."""
+MOST_STEPS = 12
+"""Before an ambush strikes: a commit, a batch published, offsets, a few calls."""
 QUIET_SECONDS = 900.0
 """Whoever is not done by then will never be."""
 
@@ -139,6 +142,7 @@ class World:
         self.trouble = Trouble(random.Random(self.chance.random()))
         self.tempers: dict[str, AppTemper] = {}
         self.machines: list[Machine] = []
+        self.context = copy_context()
         self._boots = 0
 
     def run(self) -> "World":
@@ -284,7 +288,7 @@ class World:
         self.killed.add(process.name)
         self.loop.kill(process)
         self.plant.store.tables.disconnect(process)
-        self.loop.call_later(SESSION_SECONDS, self.plant.broker.lost, process)
+        self.loop.call_later(SESSION_SECONDS, self.plant.broker.lost, process, context=self.context)
         machine.process = None
 
     def freeze(self, machine: Machine, seconds: float) -> None:
@@ -294,8 +298,8 @@ class World:
         self.say(f"freeze {process} for {seconds:.1f}")
         self.frozen.add(process.name)
         self.loop.freeze(process)
-        self.loop.call_later(SESSION_SECONDS, self._session_over, process)
-        self.loop.call_later(seconds, self._wake, process)
+        self.loop.call_later(SESSION_SECONDS, self._session_over, process, context=self.context)
+        self.loop.call_later(seconds, self._wake, process, context=self.context)
 
     def _session_over(self, process: Process) -> None:
         if process.frozen:
@@ -314,7 +318,7 @@ class World:
         while True:
             await asyncio.sleep(self.chance.uniform(1, 8))
             act = self.chance.choice(
-                ["kill", "kill", "kill", "freeze", "freeze", "restart", "store", "broker", "app", "operator"]
+                ["kill", "freeze", "ambush", "ambush", "ambush", "restart", "store", "broker", "app", "operator"]
             )
             machine = self.chance.choice(self.machines)
             seconds = self.chance.uniform(0.5, 6)
@@ -329,6 +333,8 @@ class World:
                 self._outage(self.tempers[self.chance.choice(APPS)], "down", seconds)
             elif machine.process is None or machine.process.frozen:
                 continue
+            elif act == "ambush":
+                self.lie_in_wait(machine, self.chance.randrange(MOST_STEPS), seconds)
             elif act == "freeze":
                 self.freeze(machine, self.chance.uniform(1, 40))
             elif act == "kill":
@@ -336,6 +342,23 @@ class World:
                 self.loop.call_later(seconds, self.boot_if_dead, machine)
             else:
                 self.restart(machine)
+
+    def lie_in_wait(self, machine: Machine, steps: int, seconds: float) -> None:
+        """Kill it, or freeze it, in the middle of what it does next."""
+        process, kills, nap = machine.process, self.chance.random() < 0.7, self.chance.uniform(1, 40)
+        assert process is not None
+
+        def strike() -> None:
+            if machine.process is not process:
+                return  # it is being replaced
+            if kills:
+                self.kill(machine)
+                self.loop.call_later(seconds, self.boot_if_dead, machine, context=self.context)
+            else:
+                self.freeze(machine, nap)
+
+        self.say(f"lie in wait for {process}, {steps} steps from now")
+        self.trouble.ambushes[process] = Ambush(steps, strike)
 
     def restart(self, machine: Machine) -> None:
         """A deployment: the old process stops as it should while the new one starts."""
@@ -361,6 +384,7 @@ class World:
         self.healed_at = self.loop.time()
         self.trouble.rate = 0.0
         self.trouble.store_down = self.trouble.broker_down = False
+        self.trouble.ambushes.clear()
         for temper in self.tempers.values():
             temper.heal()
         for machine in self.machines:
