@@ -1,16 +1,23 @@
 """The one promise that only time shows: a leaver is out at once although joiners stand in line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
 from orchestrator.simulation.oracle import Told
+from orchestrator.simulation.roles import Plant
 from orchestrator.simulation.scenario import FIRST_DAY, START, Arrival, message
 from orchestrator.simulation.world import DAY_SECONDS, World
 from orchestrator.testing.scim import Habits
 
 JOINERS = 120
+CONCURRENCY = 1
+"""Few, so that most of the line has not even been begun when somebody leaves."""
 LEAVER = "leaver"
+OVERTAKEN_SHARE = 0.1
+"""Of those who are in line to get in, at most so many may be served before somebody who gets out."""
+AT_ONCE_SECONDS = 6.0
+"""A leaver's call waits for one that is under way (up to two on the way, twice), never for the line."""
 _RUSH = 2.0
 """The day on which everybody joins and one leaves."""
 
@@ -30,6 +37,16 @@ class Backlog(World):
             replica_lag=dict.fromkeys(apps, 0.0),
             slow=dict.fromkeys(apps, 1.0),
         )
+
+    def promises(self) -> Iterator[str]:
+        """A leaver overtakes the line."""
+        if self.overtaken_by > JOINERS * OVERTAKEN_SHARE:
+            yield f"leavers_go_first: {self.overtaken_by} of {JOINERS} who came before the leaver were served first"
+        if self.seconds_to_deprovision > AT_ONCE_SECONDS:
+            yield f"leavers_go_first: the leaver was out after {self.seconds_to_deprovision:.0f} s"
+
+    def _build(self) -> Plant:
+        return replace(super()._build(), concurrency=CONCURRENCY)
 
     @property
     def seconds_to_deprovision(self) -> float:

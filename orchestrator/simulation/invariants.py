@@ -62,7 +62,7 @@ def judge(world: World) -> list[str]:
     """Every violation of a run, the world's own findings first."""
     entries = _with_people(world, [orjson.loads(entry) for entry in world.plant.audit_log.entries])
     evidence = Evidence(world, entries, {app: server.journal for app, server in world.plant.apps.items()})
-    found = list(world.violations)
+    found = [*world.violations, *world.promises()]
     for check in CHECKS:
         found += [f"{check.__name__}: {one}" for one in check(evidence)]
     return found

@@ -75,6 +75,8 @@ class Plant:
     life: LoopClock
     wall: LoopClock
     audit_log: MemoryAuditLog = field(default_factory=MemoryAuditLog)
+    concurrency: int = CONCURRENCY
+    """Calls at once to one application, from one process."""
 
 
 class SimulatedRuntime:
@@ -107,7 +109,7 @@ class SimulatedRuntime:
             store=plant.store.converge,
             outbox=self.outbox,
             clock=plant.wall,
-            concurrency=CONCURRENCY,
+            concurrency=plant.concurrency,
             backoff=Backoff(1.0, 20.0),
             attempts=8,
             members_per_patch=3,

@@ -430,6 +430,10 @@ class World:
             left.append(f"lag {lag}")
         return left
 
+    def promises(self) -> Iterator[str]:
+        """What is promised in this kind of world alone and was broken: `name: what`."""
+        yield from ()
+
     @property
     def zone(self) -> ZoneInfo:
         """Where everybody's days begin."""
