@@ -91,6 +91,12 @@ def instant(text: str) -> datetime:
     return moment
 
 
+_ATTRIBUTES = frozenset(
+    {"ce_id", "ce_source", "ce_type", "ce_specversion", "ce_time", "ce_subject", "ce_correlationid"}
+)
+"""Headers that may be named: any other name is the sender's text."""
+
+
 def read_envelope(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
     """Read either mode. Raises EnvelopeError for anything that is not a complete CloudEvent 1.0."""
     if value is None:
@@ -106,7 +112,8 @@ def read_envelope(value: bytes | None, headers: Iterable[tuple[str, bytes | None
             text = raw.decode()
         except UnicodeDecodeError:
             if name.startswith("ce_"):
-                raise EnvelopeError("undecodable", f"header {name} is not UTF-8") from None
+                shown = name if name in _ATTRIBUTES else "ce_?"
+                raise EnvelopeError("undecodable", f"header {shown} is not UTF-8") from None
             continue
         if name.startswith("ce_"):
             attributes[name[3:]] = text
@@ -136,7 +143,7 @@ def _envelope(attributes: Mapping[str, str], data: bytes) -> Envelope:
         if not attributes.get(name):
             raise EnvelopeError("missing_attribute", f"the CloudEvents attribute {name} is missing")
     if attributes["specversion"] != "1.0":
-        raise EnvelopeError("unknown_version", f"CloudEvents {attributes['specversion']} is not supported, 1.0 is")
+        raise EnvelopeError("unknown_version", "the CloudEvents attribute specversion is not 1.0")
     if "\x00" in attributes["id"] or "\x00" in attributes["source"]:
         raise EnvelopeError("undecodable", "the CloudEvents id or source holds a NUL character")
     if not attributes.get("time"):
@@ -145,8 +152,9 @@ def _envelope(attributes: Mapping[str, str], data: bytes) -> Envelope:
         )
     try:
         time = instant(attributes["time"])
-    except ValueError as error:
-        raise EnvelopeError("bad_time", f"the CloudEvents attribute time: {error}") from None
+    except ValueError:
+        told = "the CloudEvents attribute time is no instant with a zone as RFC 3339 writes it, 2026-03-02T08:00:00Z"
+        raise EnvelopeError("bad_time", told) from None
     return Envelope(
         id=attributes["id"],
         source=attributes["source"],

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from orchestrator.simulation.oracle import Told
 from orchestrator.simulation.roles import Plant
-from orchestrator.simulation.scenario import FIRST_DAY, START, Arrival, message
+from orchestrator.simulation.scenario import FIRST_DAY, START, Arrival, message, personal
 from orchestrator.simulation.world import DAY_SECONDS, World
 from orchestrator.testing.scim import Habits
 
@@ -84,6 +84,6 @@ class Backlog(World):
 
 def joined(person: str, day: float) -> Told:
     """Somebody is hired."""
-    attributes = {"title": f"{person} title", "department": "eng"}
+    attributes = personal(person, f"{person} title", "eng")
     data = {"engagement_id": "e0", "start_date": FIRST_DAY, "contract_end": None, "attributes": attributes}
     return Told(f"of{person}-0", person, "joined", START + timedelta(days=day), data)

@@ -150,6 +150,8 @@ class AppTemper:
     slow: float
     clock: Any
     down: bool = False
+    forbids: int = 0
+    """401 or 403: it takes no call of ours; 0: it does."""
     _throttled_until: datetime | None = None
     _ineffective: dict[str, int] = field(default_factory=dict)
 
@@ -160,6 +162,8 @@ class AppTemper:
         plan = Plan(arrives=chance.random() * self.slow, answered=chance.random() * self.slow)
         if self.down:
             return replace(plan, fate="refused", status=chance.choice([0, 503]))
+        if self.forbids:
+            return replace(plan, fate="error", status=self.forbids)
         if self._throttled_until is not None and self.clock.now() < self._throttled_until:
             return self._throttle(plan, (self._throttled_until - self.clock.now()).total_seconds())
         if trouble.strikes("scim: throttled", 0.3):
@@ -190,7 +194,7 @@ class AppTemper:
         if request.method == "PATCH" and trouble.strikes("scim: 404 on PATCH", 0.2):
             return replace(plan, fate="error", status=404)
         before = self._ineffective.get(request.path, 0)
-        if _deactivates(request) and before < 2 and trouble.strikes("scim: deactivation without effect", 2):
+        if _takes_access(request) and before < 2 and trouble.strikes("scim: success without effect", 2):
             self._ineffective[request.path] = before + 1
             return replace(plan, fate="ineffective")
         return plan
@@ -210,9 +214,12 @@ class AppTemper:
     def heal(self) -> None:
         """From now on it behaves."""
         self.down = False
+        self.forbids = 0
         self._throttled_until = None
 
 
-def _deactivates(request: ScimRequest) -> bool:
+def _takes_access(request: ScimRequest) -> bool:
+    if request.method == "DELETE":
+        return True
     changes = (request.body or {}).get("Operations", [])
     return any(one.get("path") == "active" and one.get("value") is False for one in changes)

@@ -6,6 +6,7 @@ things that are real: the scheduler of APScheduler, which runs by the machine's 
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -42,15 +43,21 @@ CONCURRENCY = 4
 class MemoryAuditLog:
     """`ports.AuditLog`: the auditor's disk. It outlives every process."""
 
-    def __init__(self) -> None:
+    def __init__(self, fits: Callable[[int], int] = lambda entries: entries) -> None:
+        """`fits` says how many of so many entries still find room when the disk is full."""
         self.entries: list[bytes] = []
+        self.full = False
+        self._fits = fits
         self._seen: set[tuple[str, int, int]] = set()
 
     async def append(self, records: Any) -> list[tuple[int, bytes]]:
-        """Append those entries that are new."""
+        """Append those entries that are new. Raises OSError where not all of them find room; some may have."""
         await asyncio.sleep(0)
         appended = []
-        for record in records:
+        room = self._fits(len(records)) if self.full else len(records)
+        for number, record in enumerate(records):
+            if number == room:
+                raise OSError(errno.ENOSPC, "no space left on device")
             entry = orjson.loads(record)
             place = (entry["writer"], entry["epoch"], entry["sequence"])
             if place not in self._seen:

@@ -24,12 +24,13 @@ from orchestrator.domain.policy import ApplicationPolicy, Policy, compile_policy
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows import audit_writer
 from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.log import allow
 from orchestrator.ports import OperatorStore
 from orchestrator.simulation.faults import Ambush, AppTemper, BrokerLine, StoreWeather, Trouble
 from orchestrator.simulation.loop import Defect, Process, SimulationLoop, current_process
 from orchestrator.simulation.oracle import Told
-from orchestrator.simulation.roles import Plant, SimulatedRuntime, make_role
-from orchestrator.simulation.scenario import DAYS, START, Arrival, arrivals, lives
+from orchestrator.simulation.roles import MemoryAuditLog, Plant, SimulatedRuntime, make_role
+from orchestrator.simulation.scenario import DAYS, START, TOKEN, Arrival, arrivals, lives, unreadable
 from orchestrator.testing.broker import MemoryBroker
 from orchestrator.testing.clock import LoopClock
 from orchestrator.testing.rows import ACCOUNT, OUTBOX, TIMER
@@ -94,7 +95,13 @@ def plan(chance: random.Random) -> Plan:
 
 @lru_cache
 def _policy(zone: str, delete_after: int | None) -> Policy:
-    common = {"userName": "person.id", "externalId": "person.id", "title": "person.title"}
+    common = {
+        "userName": "person.id",
+        "externalId": "person.id",
+        "title": "person.title",
+        "displayName": "person.display_name",
+        "emails": '[{"value": person.email, "type": "work"}]',
+    }
     compiled, problems = compile_policy(
         [
             ApplicationPolicy("directory", common, groups="[person.department]"),
@@ -134,6 +141,9 @@ class World:
     quiet_at: float = 0.0
     frozen: set[str] = field(default_factory=set)
     killed: set[str] = field(default_factory=set)
+    unreadable: list[Arrival] = field(default_factory=list)
+    logged: list[dict[str, Any]] = field(default_factory=list)
+    """What operators read: log lines, after the allowlist."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -187,17 +197,19 @@ class World:
             broker=MemoryBroker(
                 lambda topic: 1 if topic == AUDIT_ENTRIES else self.plan.partitions, BrokerLine(self.trouble)
             ),
-            apps={app: MemoryScim(wall.now, self.plan.habits[app], self.tempers[app]) for app in APPS},
+            apps={app: MemoryScim(wall.now, self.plan.habits[app], self.tempers[app], token=TOKEN) for app in APPS},
             policy=_policy(self.plan.zone, self.plan.delete_after),
             life=life,
             wall=wall,
+            audit_log=MemoryAuditLog(lambda entries: self.trouble.chance.randrange(entries)),
         )
 
     def _story(self) -> list[Told]:
         return lives(self.chance, self.plan.people)
 
     def _arrivals(self) -> Iterable[Arrival]:
-        return arrivals(self.chance, self.told)
+        self.unreadable = unreadable(self.chance, self.plan.people)
+        return sorted([*arrivals(self.chance, self.told), *self.unreadable], key=lambda arrival: arrival.day)
 
     async def _main(self) -> None:
         await self.start()
@@ -318,7 +330,20 @@ class World:
         while True:
             await asyncio.sleep(self.chance.uniform(1, 8))
             act = self.chance.choice(
-                ["kill", "freeze", "ambush", "ambush", "ambush", "restart", "store", "broker", "app", "operator"]
+                [
+                    "kill",
+                    "freeze",
+                    "ambush",
+                    "ambush",
+                    "ambush",
+                    "restart",
+                    "store",
+                    "broker",
+                    "app",
+                    "door",
+                    "disk",
+                    "operator",
+                ]
             )
             machine = self.chance.choice(self.machines)
             seconds = self.chance.uniform(0.5, 6)
@@ -331,6 +356,12 @@ class World:
                 self._outage(self.trouble, "broker_down", seconds)
             elif act == "app":
                 self._outage(self.tempers[self.chance.choice(APPS)], "down", seconds)
+            elif act == "door":
+                self._outage(
+                    self.tempers[self.chance.choice(APPS)], "forbids", seconds * 3, self.chance.choice([401, 403])
+                )
+            elif act == "disk":
+                self._outage(self.plant.audit_log, "full", seconds * 2)
             elif machine.process is None or machine.process.frozen:
                 continue
             elif act == "ambush":
@@ -372,10 +403,10 @@ class World:
         if machine.process is None:
             self._boot(machine)
 
-    def _outage(self, of: object, what: str, seconds: float) -> None:
+    def _outage(self, of: object, what: str, seconds: float, how: Any = True) -> None:
         self.say(f"outage {what} {getattr(of, 'app', '')} for {seconds:.1f}")
-        setattr(of, what, True)
-        self.loop.call_later(seconds, setattr, of, what, False)
+        setattr(of, what, how)
+        self.loop.call_later(seconds, setattr, of, what, type(how)(0))
 
     # --- peace -------------------------------------------------------------------------------------------------------
 
@@ -385,6 +416,7 @@ class World:
         self.trouble.rate = 0.0
         self.trouble.store_down = self.trouble.broker_down = False
         self.trouble.ambushes.clear()
+        self.plant.audit_log.full = False
         for temper in self.tempers.values():
             temper.heal()
         for machine in self.machines:
@@ -462,16 +494,14 @@ def _repeatable(chance: random.Random) -> Iterator[None]:
 def _logs(trace: Trace, world: World) -> Iterator[None]:
     """The flows' log lines go into the trace."""
 
-    def into_trace(_: Any, __: str, event: Any) -> Any:
-        what = event.pop("event")
-        world.say(f"  {current_process()}: {what} {event}")
-        raise structlog.DropEvent
-
-    def drop(_: Any, __: str, event: Any) -> Any:
+    def keep(_: Any, __: str, event: Any) -> Any:
+        world.logged.append(event)
+        if trace is not World.trace:
+            world.say(f"  {current_process()}: {event}")
         raise structlog.DropEvent
 
     before = structlog.get_config()
-    structlog.configure(processors=[drop if trace is World.trace else into_trace])
+    structlog.configure(processors=[allow, keep])
     try:
         yield
     finally:
