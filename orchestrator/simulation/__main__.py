@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from orchestrator.simulation.backlog import Backlog
 from orchestrator.simulation.handover import Handover
 from orchestrator.simulation.invariants import judge
-from orchestrator.simulation.mutants import MUTANTS, SHOWN_BY
+from orchestrator.simulation.mutants import FURTHER, MUTANTS, SHOWN_BY
 from orchestrator.simulation.world import World
 from orchestrator.simulation.year import END, ZONES, Year
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds, from that one on")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
-    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="with one fault of our own switched on")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS | FURTHER), help="with one fault of our own switched on")
     parser.add_argument(
         "what",
         nargs="?",
@@ -68,7 +68,7 @@ def run(seed: int, what: str = "seeds", *, mutant: str | None = None, trace: boo
     world = WORLDS[what](seed, _show) if trace else WORLDS[what](seed)
     if mutant is None:
         return judge(world.run())
-    with MUTANTS[mutant].switched_on():
+    with (MUTANTS | FURTHER)[mutant].switched_on():
         return judge(world.run())
 
 

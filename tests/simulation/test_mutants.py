@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from orchestrator.simulation.__main__ import run
-from orchestrator.simulation.mutants import MUTANTS, SHOWN_BY
+from orchestrator.simulation.mutants import FURTHER, MUTANTS, SHOWN_BY
 
 SEEDS = 200
 
@@ -33,14 +33,14 @@ def hunt(name: str) -> Caught:
 def hunted() -> Iterator[list[Caught]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
-        yield list(pool.map(hunt, MUTANTS))
+        yield list(pool.map(hunt, [*MUTANTS, *FURTHER]))
 
 
 def test_every_mutant_is_caught(hunted: list[Caught], capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print(f"\n{'mutant':20} {'seed':>5}  promise")  # noqa: T201 - the table is what the run is for
+        print(f"\n{'mutant':24} {'seed':>5}  promise")  # noqa: T201 - the table is what the run is for
         for one in hunted:
-            print(f"{one.mutant:20} {one.seed if one.seed is not None else '-':>5}  {one.promise}")  # noqa: T201
+            print(f"{one.mutant:24} {one.seed if one.seed is not None else '-':>5}  {one.promise}")  # noqa: T201
     assert [one.mutant for one in hunted if one.seed is None] == []
 
 
