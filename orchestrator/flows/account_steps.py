@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator.domain.account import Account
+from orchestrator.domain.account import Account, takes_access
 from orchestrator.domain.correlation import RULES, matches
 from orchestrator.errors import (
     Ambiguous,
@@ -259,6 +259,9 @@ class Steps:
         call.missed = call.unsure = True
         await self.read_back(call)
         call.unsure = False
+        if call.remote.id is None and takes_access(call.account.state):
+            # It was there when we looked last. Should all of this have come from a replica that is behind, it is again.
+            call.recheck_at = self._clock.now() + OPEN_INTENT
 
     async def read_back(self, call: Call) -> None:
         """Find out what the application holds, trusting nothing we remember but the id."""

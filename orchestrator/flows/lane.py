@@ -169,7 +169,8 @@ class Lanes:
         self._state = health.state
         if not again and (kind := kinds.get(health.state)):
             details = {"reason": health.reason} if health.reason else None
-            self._saver.note(Entry(kind, self._clock.now(), "connector", app=self.app, details=details))
+            # Before the row: should we die in between, whoever begins after us finds out again, and says so.
+            await self._saver.note(Entry(kind, self._clock.now(), "connector", app=self.app, details=details))
         try:
             await self._store.save_health(self.app, health)
         except StoreUnavailable as error:

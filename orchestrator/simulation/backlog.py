@@ -32,6 +32,7 @@ class Backlog(World):
             self.plan,
             rate=0.0,
             nemesis=False,
+            skew=0.0,
             connectors=2,
             habits=dict.fromkeys(apps, Habits()),
             replica_lag=dict.fromkeys(apps, 0.0),

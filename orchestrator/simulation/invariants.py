@@ -6,7 +6,7 @@ Each function is one promise and yields a sentence for every place where it was 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -33,7 +33,6 @@ MOST_REFUSED = CONCURRENCY
 STORM_SECONDS = 1.0
 """Calls that were on their way together may all be refused; before a probe, which waits for a second, no further one
 goes out."""
-_PAUSES = ("application_paused", "application_resumed")
 CANARIES = tuple(one.lower().encode() for one in (NAME, MAIL, TOKEN))
 _CHANGES = ("POST", "PATCH", "DELETE")
 
@@ -72,12 +71,21 @@ class Evidence:
 
 def judge(world: World) -> list[str]:
     """Every violation of a run, the world's own findings first."""
-    entries = _with_people(world, [orjson.loads(entry) for entry in world.plant.audit_log.entries])
+    entries = [orjson.loads(entry) for entry in world.plant.audit_log.entries]
+    entries = _with_people(world, [_at_the_true_time(world, entry) for entry in entries])
     evidence = Evidence(world, entries, {app: server.journal for app, server in world.plant.apps.items()})
     found = [*world.violations, *world.promises()]
     for check in CHECKS:
         found += [f"{check.__name__}: {one}" for one in check(evidence)]
     return found
+
+
+def _at_the_true_time(world: World, entry: dict[str, Any]) -> dict[str, Any]:
+    """By how much its writer's clock is wrong is known here."""
+    ahead = world.ahead.get(entry["writer"].partition("@")[2].rpartition("-")[0], 0.0)
+    if not ahead:
+        return entry
+    return {**entry, "at": (datetime.fromisoformat(entry["at"]) - timedelta(seconds=ahead)).isoformat()}
 
 
 def _with_people(world: World, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -185,8 +193,18 @@ def successes_are_real(evidence: Evidence) -> Iterator[str]:
         for entry in evidence.of("command_applied"):
             wanted = entry["details"]["state"] == "active"
             at = _seconds(entry["at"])
-            if entry["app"] == app and not _was(changes.get(entry["person_id"], []), wanted, at):
+            if (
+                entry["app"] == app
+                and not _was_missed(entry)
+                and not _was(changes.get(entry["person_id"], []), wanted, at)
+            ):
                 yield f"revision {entry['revision']} of {entry['person_id']} in {app} is not what the server shows"
+
+
+def _was_missed(entry: dict[str, Any]) -> bool:
+    """Whether the application did not know the account, to a change and to a look: it is looked for later."""
+    calls = entry["details"].get("calls", [])
+    return entry["details"]["state"] != "active" and {"PATCH", "GET"} <= {call[0] for call in calls if call[-1] == 404}
 
 
 def _was(changes: list[Call], active: bool, at: float) -> bool:
@@ -259,16 +277,14 @@ def _whose(row: Mapping[str, Any]) -> str:
 
 
 def doors_are_respected(evidence: Evidence) -> Iterator[str]:
-    """An application that refuses our credentials is paused, and nobody is blamed for it; afterwards it goes on."""
-    told = [(one["app"], _seconds(one["at"]), one["kind"]) for one in evidence.of(*_PAUSES)]
+    """An application that refuses our credentials is paused, and no account is blamed for it."""
+    told = [(one["app"], _seconds(one["at"])) for one in evidence.of("application_paused")]
     for app, server in evidence.world.plant.apps.items():
-        marks = [(at, kind) for where, at, kind in told if where == app]
+        paused = min((at for where, at in told if where == app), default=float("inf"))
         refused = [call for call in server.journal if call.status in (401, 403) and _lived(evidence, call)]
         for call in refused:
-            if not any(kind == "application_paused" and at < call.at + LATE for at, kind in marks):
+            if paused > call.at + LATE:
                 yield f"{call.caller} was refused by {app} at {call.at:.3f}, and nobody said that it is paused"
-        if marks and max(marks)[1] == "application_paused":
-            yield f"{app} is paused for ever, since {max(marks)[0]:.3f}"
         for caller, calls in groupby(sorted(refused, key=lambda one: one.caller), key=lambda one: one.caller):
             changes = [call.at for call in calls if call.method != "GET"]
             for at in changes:
@@ -331,7 +347,11 @@ def leavers_are_out_in_time(evidence: Evidence) -> Iterator[str]:
     for app in evidence.journals:
         for person, calls in evidence.changes(app).items():
             closed = [call.at for call in calls if call.before and call.before.active]
-            if not wanted[person].active[app] and closed and max(closed) > world.healed_at + DEPROVISION_SECONDS:
+            if (
+                not wanted[person].active[app]
+                and closed
+                and max(closed) > world.healed_at + DEPROVISION_SECONDS + world.patience
+            ):
                 yield f"{person} got out of {app} {max(closed) - world.healed_at:.0f} s after everything was well"
 
 

@@ -30,7 +30,7 @@ from orchestrator.flows.resolve import ResolveFlow
 from orchestrator.roles import role
 from orchestrator.simulation.loop import Process
 from orchestrator.testing.broker import MemoryBroker, MemoryConsumers, MemoryRecord
-from orchestrator.testing.clock import LoopClock
+from orchestrator.testing.clock import LoopClock, SkewedClock
 from orchestrator.testing.scim import MemoryScim
 from orchestrator.testing.store import MemoryStore
 from schemas.groups import AUDITOR
@@ -89,23 +89,26 @@ class Plant:
 class SimulatedRuntime:
     """Stands for `bootstrap.Runtime` in one process."""
 
-    def __init__(self, plant: Plant, process: Process, number: int) -> None:
+    def __init__(self, plant: Plant, process: Process, number: int, ahead: float = 0.0) -> None:
+        """The machine's clock is `ahead` by so many seconds, or behind."""
         self.plant = plant
         self.config = SimpleNamespace(apps=dict.fromkeys(plant.apps))
         self.process = process
+        self.clock = SkewedClock(plant.life, ahead)
+        self.wall = SkewedClock(plant.wall, ahead)
         self.outbox = OutboxPublisher(plant.broker, plant.store.outbox)
         self.consumers = MemoryConsumers(plant.broker, process, number)
         self._watch = HealthWatch(plant.store.converge)
 
     def resolve_flow(self) -> ResolveFlow:
         """See `Runtime`."""
-        plant, writer = self.plant, AuditWriter("resolver", self.plant.wall.now())
-        return ResolveFlow(plant.store.resolve, self.outbox, writer, plant.policy, plant.life, plant.wall)
+        plant, writer = self.plant, AuditWriter("resolver", self.wall.now())
+        return ResolveFlow(plant.store.resolve, self.outbox, writer, plant.policy, self.clock, self.wall)
 
     def relay_flow(self) -> RelayFlow:
         """See `Runtime`."""
         plant = self.plant
-        return RelayFlow(plant.store.attention, plant.store.outbox, self.outbox, plant.broker, plant.wall)
+        return RelayFlow(plant.store.attention, plant.store.outbox, self.outbox, plant.broker, self.wall)
 
     def lanes(self, app: str) -> Lanes:
         """See `Runtime`."""
@@ -115,7 +118,7 @@ class SimulatedRuntime:
             transport=plant.apps[app].transport(self.process),
             store=plant.store.converge,
             outbox=self.outbox,
-            clock=plant.wall,
+            clock=self.wall,
             concurrency=plant.concurrency,
             backoff=Backoff(1.0, 20.0),
             attempts=8,
@@ -127,8 +130,8 @@ class SimulatedRuntime:
 def _scheduler(runtime: SimulatedRuntime) -> Role:
     """A sweep now and then, and at the next due instant."""
     plant = runtime.plant
-    writer = AuditWriter("scheduler", plant.wall.now())
-    expire = ExpireFlow(plant.store.timers, runtime.outbox, writer, plant.life, plant.wall)
+    writer = AuditWriter("scheduler", runtime.wall.now())
+    expire = ExpireFlow(plant.store.timers, runtime.outbox, writer, runtime.clock, runtime.wall)
 
     async def sweep_for_ever() -> None:
         while True:

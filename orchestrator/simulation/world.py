@@ -21,6 +21,7 @@ from orchestrator.bootstrap import Role
 from orchestrator.cli.parked import retry_parked
 from orchestrator.domain.account import AccountStatus
 from orchestrator.domain.policy import ApplicationPolicy, Policy, compile_policy
+from orchestrator.domain.resolve import MAX_SKEW
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows import audit_writer
 from orchestrator.flows.audit_writer import AuditWriter
@@ -67,6 +68,8 @@ class Plan:
     habits: dict[str, Habits]
     replica_lag: dict[str, float]
     slow: dict[str, float]
+    skew: float
+    """How many seconds a machine's clock may be ahead or behind: two of them differ by `MAX_SKEW` at most."""
 
 
 def plan(chance: random.Random) -> Plan:
@@ -90,6 +93,7 @@ def plan(chance: random.Random) -> Plan:
         habits=habits,
         replica_lag={app: chance.choice([0.0, 0.0, 3.0]) if habits[app].unique else 0.0 for app in APPS},
         slow={app: chance.choice([0.01, 0.1, 2.0]) for app in APPS},
+        skew=chance.choice([0.0, 0.0, 2.0, MAX_SKEW.total_seconds() / 2]),
     )
 
 
@@ -127,6 +131,7 @@ class Machine:
     number: int
     process: Process | None = None
     stop: asyncio.Event | None = None
+    ahead: float = 0.0
 
 
 @dataclass
@@ -141,6 +146,8 @@ class World:
     quiet_at: float = 0.0
     frozen: set[str] = field(default_factory=set)
     killed: set[str] = field(default_factory=set)
+    ahead: dict[str, float] = field(default_factory=dict)
+    """By process, how many seconds its clock is ahead."""
     unreadable: list[Arrival] = field(default_factory=list)
     logged: list[dict[str, Any]] = field(default_factory=list)
     """What operators read: log lines, after the allowlist."""
@@ -226,7 +233,8 @@ class World:
         self._create_accounts()
         roles = ["resolver"] * 2 + ["connector"] * self.plan.connectors + ["scheduler"] * 2 + ["relay", "auditor"]
         for number, role in enumerate(roles):
-            self.machines.append(Machine(role, number))
+            ahead = self.chance.uniform(-self.plan.skew, self.plan.skew)
+            self.machines.append(Machine(role, number, ahead=ahead))
             self._boot(self.machines[-1])
         self.trouble.rate = self.plan.rate
 
@@ -262,11 +270,12 @@ class World:
         self._boots += 1
         process = self.loop.process(f"{machine.role}{machine.number}#{self._boots}")
         machine.process, machine.stop = process, asyncio.Event()
+        self.ahead[process.name] = machine.ahead
         self.loop.spawn(process, self._life_of(machine, process, machine.stop))
 
     async def _life_of(self, machine: Machine, process: Process, stop: asyncio.Event) -> None:
         """As `cli.running` runs a role."""
-        runtime = SimulatedRuntime(self.plant, process, machine.number)
+        runtime = SimulatedRuntime(self.plant, process, machine.number, machine.ahead)
         role = make_role(machine.role, runtime)
         for failed in (runtime.outbox.failed, *role.failed):
             failed.add_done_callback(self._failed)
@@ -429,7 +438,7 @@ class World:
         quiet = 0
         await asyncio.sleep(SETTLE_SECONDS)
         while quiet < 3:
-            if self.loop.time() > self.healed_at + QUIET_SECONDS:
+            if self.loop.time() > self.healed_at + QUIET_SECONDS + self.patience:
                 self.violations.append(f"never quiet: {self.left()}")
                 break
             await asyncio.sleep(2)
@@ -462,6 +471,11 @@ class World:
             left.append(f"lag {lag}")
         return left
 
+    @property
+    def patience(self) -> float:
+        """How many seconds more everything may take because what one machine puts off another one takes up."""
+        return self.plan.skew * 4
+
     def promises(self) -> Iterator[str]:
         """What is promised in this kind of world alone and was broken: `name: what`."""
         yield from ()
@@ -482,7 +496,7 @@ def _repeatable(chance: random.Random) -> Iterator[None]:
             super().__init__(chance.random() if seed is None else seed)
 
     random.Random = Seeded  # type: ignore[assignment, misc]
-    audit_writer.instance_name = lambda role: f"{role}@{next(numbers)}"
+    audit_writer.instance_name = lambda role: f"{role}@{current_process()}-{next(numbers)}"
     try:
         yield
     finally:

@@ -54,6 +54,23 @@ def test_a_404_to_a_deactivation_is_not_believed() -> None:
     at_the_desk(story)
 
 
+def test_a_leaver_whom_nothing_shows_is_looked_for_once_more() -> None:
+    """A 404 of the route, and every read from a replica that did not know of the account yet."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.when("PATCH /Users", MISSING)
+        desk.script.stale = [5.0] * 4
+        await desk.want("inactive")
+        assert [one.active for one in desk.accounts] == [True], "nobody could know"
+        await asyncio.sleep(100)
+        await desk.converge()
+        assert [one.active for one in desk.accounts] == [False]
+        assert desk.progress.intent is None
+
+    at_the_desk(story)
+
+
 def test_a_404_to_a_deletion_is_not_believed() -> None:
     async def story(desk: Desk) -> None:
         await desk.want("active")
