@@ -48,6 +48,7 @@ from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.breaking import Breaker
 from orchestrator.flows.checkpoints import CheckpointFlow
 from orchestrator.flows.expire import ExpireFlow
+from orchestrator.flows.health_watch import HealthWatch
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.notify import DeliveryFlow, NotifyFlow
 from orchestrator.flows.outbox import OutboxPublisher
@@ -93,6 +94,12 @@ class Runtime:
     outboxes: list[OutboxPublisher] = field(default_factory=list)
     http: list[httpx.AsyncClient] = field(default_factory=list)
     receivers: list[NoticeReceiver] = field(default_factory=list)
+    _watch: HealthWatch | None = None
+
+    def health_watch(self) -> HealthWatch:
+        """What all lanes of this process listen to."""
+        self._watch = self._watch or HealthWatch(SqlConvergeStore(self.database))
+        return self._watch
 
     def outbox(self) -> OutboxPublisher:
         """A publisher of the outbox, one for each role and lane.
@@ -211,6 +218,7 @@ class Runtime:
             longest_wait=timedelta(seconds=settings.budget.longest_wait_seconds),
             application=application,
             discover=settings.discover,
+            watch=self.health_watch(),
         )
 
 

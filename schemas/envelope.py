@@ -5,6 +5,7 @@ Binary mode (attributes in `ce_*` headers, the body is the data) is what we writ
 Source: CloudEvents Kafka Protocol Binding 1.0.2, sections 3.2 and 3.3.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,6 +92,14 @@ def instant(text: str) -> datetime:
     return moment
 
 
+_ATTRIBUTES = frozenset(
+    {"ce_id", "ce_source", "ce_type", "ce_specversion", "ce_time", "ce_subject", "ce_correlationid"}
+)
+_VERSION = re.compile(r"\d{1,3}(\.\d{1,3}){0,2}")
+"""Headers and versions that may be named. Any other text is the sender's, and may be about a person: reasons are kept
+for long, and read by many."""
+
+
 def read_envelope(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
     """Read either mode. Raises EnvelopeError for anything that is not a complete CloudEvent 1.0."""
     if value is None:
@@ -106,7 +115,8 @@ def read_envelope(value: bytes | None, headers: Iterable[tuple[str, bytes | None
             text = raw.decode()
         except UnicodeDecodeError:
             if name.startswith("ce_"):
-                raise EnvelopeError("undecodable", f"header {name} is not UTF-8") from None
+                shown = name if name in _ATTRIBUTES else "ce_?"
+                raise EnvelopeError("undecodable", f"header {shown} is not UTF-8") from None
             continue
         if name.startswith("ce_"):
             attributes[name[3:]] = text
@@ -136,7 +146,8 @@ def _envelope(attributes: Mapping[str, str], data: bytes) -> Envelope:
         if not attributes.get(name):
             raise EnvelopeError("missing_attribute", f"the CloudEvents attribute {name} is missing")
     if attributes["specversion"] != "1.0":
-        raise EnvelopeError("unknown_version", f"CloudEvents {attributes['specversion']} is not supported, 1.0 is")
+        told = attributes["specversion"] if _VERSION.fullmatch(attributes["specversion"]) else "of another version"
+        raise EnvelopeError("unknown_version", f"CloudEvents {told} is not supported, 1.0 is")
     if "\x00" in attributes["id"] or "\x00" in attributes["source"]:
         raise EnvelopeError("undecodable", "the CloudEvents id or source holds a NUL character")
     if not attributes.get("time"):
@@ -144,9 +155,12 @@ def _envelope(attributes: Mapping[str, str], data: bytes) -> Envelope:
             "missing_attribute", "the CloudEvents attribute time is missing: it decides which event wins"
         )
     try:
-        time = instant(attributes["time"])
-    except ValueError as error:
-        raise EnvelopeError("bad_time", f"the CloudEvents attribute time: {error}") from None
+        time = datetime.fromisoformat(attributes["time"])
+    except ValueError:  # which would quote the text
+        told = "the CloudEvents attribute time is no instant as RFC 3339 writes it, like 2026-03-02T08:00:00Z"
+        raise EnvelopeError("bad_time", told) from None
+    if time.tzinfo is None:
+        raise EnvelopeError("bad_time", "the CloudEvents attribute time has no time zone")
     return Envelope(
         id=attributes["id"],
         source=attributes["source"],

@@ -124,9 +124,9 @@ async def application_reader(config: Config, name: str) -> AsyncIterator[Applica
     settings = config.apps[name]
     async with database(config) as opened:
         await check_database(opened)
-        health = await SqlConvergeStore(opened).load_health(name)
-    if health is not None and health.stop is not None:
-        raise UserError(f"{name} is stopped by {health.stop.by}: no call goes out until `jml apps resume {name}`")
+        health = await SqlConvergeStore(opened).load_health([name])
+    if (known := health.get(name)) is not None and known.stop is not None:
+        raise UserError(f"{name} is stopped by {known.stop.by}: no call goes out until `jml apps resume {name}`")
     transport, application = connect(name, settings, SystemClock())
     started = asyncio.get_running_loop().time()
     budget = Budget(settings.limits(), leaver_share=settings.budget.leaver_share, now=started, share=SHARE)

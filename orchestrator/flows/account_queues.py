@@ -103,6 +103,7 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._closing = False
         self._offsets: Offsets | None = None
         self._committer: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     def attach(self, offsets: Offsets) -> None:
@@ -184,6 +185,7 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 await self._process(key)
                 for partition, offset in alive:
                     partition.done.add(offset)
+                self._moved.set()
         finally:
             self._pending -= len(waiting)
             for partition in owners:
@@ -206,20 +208,29 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     # --- offsets --------------------------------------------------------------------------------------------------
 
     async def _commit_now_and_then(self) -> None:
+        """Where nothing is done there is nothing to commit, and nobody wakes up."""
         while True:
+            await self._moved.wait()
             await asyncio.sleep(COMMIT_SECONDS)
-            await self._commit(self._partitions)
+            self._moved.clear()
+            if not await self._commit(self._partitions):
+                self._moved.set()
 
-    async def _commit(self, partitions: Iterable[TopicPartition]) -> None:
+    async def _commit(self, partitions: Iterable[TopicPartition]) -> bool:
+        """False when it was refused."""
         offsets = {
             tp: offset
             for tp in list(partitions)
             if (partition := self._partitions.get(tp)) and (offset := partition.next_offset()) is not None
         }
-        if offsets and self._offsets is not None and await self._offsets.commit(offsets):
-            for tp, offset in offsets.items():
-                if tp in self._partitions:
-                    self._partitions[tp].committed = offset
+        if not offsets or self._offsets is None:
+            return True
+        if not await self._offsets.commit(offsets):
+            return False
+        for tp, offset in offsets.items():
+            if tp in self._partitions:
+                self._partitions[tp].committed = offset
+        return True
 
     # --- rebalance and end ----------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The calls that bring one account to its desired state, and the looks that tell what an application holds.
 
 A POST is never repeated before a look at what the first one did, a 404 to a change is not believed before a look, and a
-deactivation counts only when a read shows it.
+deactivation or a deletion counts only when a read shows it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator.domain.account import Account
+from orchestrator.domain.account import Account, takes_access
 from orchestrator.domain.correlation import RULES, matches
 from orchestrator.errors import (
     Ambiguous,
@@ -189,21 +189,32 @@ class Steps:
         return None if call.remote.is_out else request
 
     async def _delete(self, call: Call) -> None:
+        """The deletion counts only when a read does not show the account any more, or shows what this application
+        leaves of one."""
         remote = call.remote
-        if remote.id is not None:
-            request = if_match(self._application.delete(remote.id), remote.version)
-            answer = await self._settled(call, request)
-            if answer is not None and answer.status == 404:
-                await self._missed(call)
-                if self._application.dialect.deleted == "inactive" and remote.active is False:
-                    remote.gone()  # it is deleted as far as this application deletes anything
-            if (answer is None or answer.status == 404) and remote.id is not None:
-                return await self._delete(call)
-            if answer is not None and answer.status == 409:
+        accepted = 0
+        while remote.id is not None:
+            if accepted == READ_BACKS:
+                raise NotEffective("the application answered a deletion with success and still shows the account")
+            answer = await self._settled(call, if_match(self._application.delete(remote.id), remote.version))
+            if answer is None:
+                continue
+            if answer.status == 409:
                 raise Rejected("the application refuses to delete the account (409)")
+            if answer.status == 404 and accepted:
+                remote.gone()  # the deletion before this one worked, and the read after it was behind
+                break
+            if answer.status == 404:
+                await self._missed(call)
+            else:
+                accepted += 1
+                call.unsure = True  # until a look agrees with the answer nobody may go by either of them
+                await self._get(call)
+            if self._application.dialect.deleted == "inactive" and remote.active is False:
+                remote.gone()  # it is deleted as far as this application deletes anything
+        call.unsure = False
         remote.gone()
         remote.verified_at = self._clock.now()
-        return None
 
     async def _groups(self, call: Call, wanted: tuple[str, ...]) -> None:
         remote = call.remote
@@ -248,6 +259,9 @@ class Steps:
         call.missed = call.unsure = True
         await self.read_back(call)
         call.unsure = False
+        if call.remote.id is None and takes_access(call.account.state):
+            # It was there when we looked last. Should all of this have come from a replica that is behind, it is again.
+            call.recheck_at = self._clock.now() + OPEN_INTENT
 
     async def read_back(self, call: Call) -> None:
         """Find out what the application holds, trusting nothing we remember but the id."""

@@ -96,6 +96,14 @@ class Save:
     saved: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
+@dataclass(slots=True)
+class _Note:
+    """Entries that belong to no account."""
+
+    entries: Sequence[Entry]
+    saved: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
 class Saver:
     """Writes accounts of one application behind the fence of their versions."""
 
@@ -108,7 +116,7 @@ class Saver:
         self._writer = writer
         self._clock = clock
         self._waiting: list[Save] = []
-        self._loose: list[Entry] = []
+        self._loose: list[_Note] = []
         self._task: asyncio.Task[None] | None = None
         self._chance = random.Random()
 
@@ -122,10 +130,12 @@ class Saver:
         self._begin()
         return await save.saved
 
-    def note(self, *entries: Entry) -> None:
-        """Record entries that belong to no account; they go with the next transaction."""
-        self._loose.extend(entries)
+    async def note(self, *entries: Entry) -> None:
+        """Record entries that belong to no account, with the next transaction. Waits while the store is down."""
+        note = _Note(entries)
+        self._loose.append(note)
         self._begin()
+        await note.saved
 
     def _begin(self) -> None:
         if self._task is None:
@@ -134,7 +144,7 @@ class Saver:
     async def _run(self) -> None:
         attempt = 0
         saves: list[Save] = []
-        loose: list[Entry] = []
+        loose: list[_Note] = []
         try:
             while self._waiting or self._loose:
                 await asyncio.sleep(0)  # let those who are about to save do so
@@ -150,6 +160,9 @@ class Saver:
                     await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
                     continue
                 attempt = 0
+                for note in loose:
+                    if not note.saved.done():
+                        note.saved.set_result(None)
                 winners = {id(save) for save in won}
                 for save in saves:
                     if not save.saved.done():
@@ -162,11 +175,12 @@ class Saver:
             self._writer.lost()
             waiting, self._waiting, self._loose = self._waiting, [], loose + self._loose
             _fail((save.saved for save in (*saves, *waiting)), error)
+            _fail((note.saved for note in self._loose), error)
         finally:
             self._task = None
 
     async def _transact(
-        self, saves: Sequence[Save], loose: Sequence[Entry]
+        self, saves: Sequence[Save], loose: Sequence[_Note]
     ) -> tuple[list[Save], int | None, list[Message]]:
         now = self._clock.now()
         async with self._store.transaction() as transaction:
@@ -174,7 +188,10 @@ class Saver:
             concerned = {save.update.person_id for save in saves} | referred
             rows = await transaction.lock(self._app, sorted(concerned)) if saves else {}
             won = _winners(saves, {person_id: version for person_id, (version, _) in rows.items()})
-            entries = [*loose, *(entry for save in won for entry in save.entries)]
+            entries = [
+                *(entry for note in loose for entry in note.entries),
+                *(entry for save in won for entry in save.entries),
+            ]
             messages = self._writer.stamp(entries)
             updates = [_with_attention(save, rows[save.update.person_id][1], now) for save in won]
             if referred:

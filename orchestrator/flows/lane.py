@@ -18,6 +18,7 @@ from orchestrator.flows.calling import Caller
 from orchestrator.flows.converge import PARKED_LEAVER, Converge
 from orchestrator.flows.discovery import Discovery
 from orchestrator.flows.group_commit import Loader, Saver
+from orchestrator.flows.health_watch import HealthWatch
 from orchestrator.flows.membership import Membership
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.metrics import PAUSED, PENDING
@@ -27,8 +28,6 @@ from schemas.topics import lane_topic
 
 log = structlog.get_logger()
 
-WATCH_SECONDS = 0.5
-"""How often a process looks at what others have said of the application, and at what operators say."""
 WIDTH_PER_SLOT = 12
 """Accounts under way per concurrent call: while some are called, others load, and many share one group commit."""
 
@@ -54,10 +53,12 @@ class Lanes:
         longest_wait: timedelta = LONGEST_WAIT,
         application: Application | None = None,
         discover: bool = False,
+        watch: HealthWatch | None = None,
     ) -> None:
         self.app = app
         self.topics = (lane_topic(app, "deprovision"), lane_topic(app, "provision"))
         self._store = store
+        self._watch = watch or HealthWatch(store)
         self._clock = clock
         self._saver = Saver(store, app, outbox, AuditWriter(f"connector.{app}", clock.now()), clock)
         self._loader = Loader(store, app)
@@ -104,19 +105,17 @@ class Lanes:
             beside=lambda: self._membership.waiting,
         )
         self._state = "open"
-        self._watching: asyncio.Task[None] | None = None
         PENDING.labels(app).set_function(lambda: self.queues.pending)
 
     async def start(self) -> None:
         """Take over what was known of the application: a restart is no excuse to call before Retry-After, and what is
         paused stays so, for operators too, until a probe succeeds."""
-        health = await self._store.load_health(self.app)
+        health = await self._watch.listen(self.app, self._obey)
         if health is not None:
             self._obey(health)
             if health.state == "paused":
                 self._state = "paused"
                 self._caller.go_on_pausing(health.reason, health.since)
-        self._watching = asyncio.create_task(self._watch(), name=f"watch {self.app}")
 
     def _go_on(self) -> None:
         self.queues.go_on()
@@ -130,22 +129,6 @@ class Lanes:
             gate.stop(stopped=health.stop is not None)
             log.info("application_stopped" if health.stop else "application_started", app=self.app)
         PAUSED.labels(self.app).set(gate.paused or gate.stopped)
-
-    async def _watch(self) -> None:
-        """Look at what others have said of the application; see decision 0026 for what that can promise."""
-        failing = False
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            try:
-                health = await self._store.load_health(self.app)
-            except StoreUnavailable as error:
-                if not failing:
-                    log.warning("health_not_read", app=self.app, reason=error.code)
-                failing = True
-                continue
-            failing = False
-            if health is not None:
-                self._obey(health)
 
     async def application_is_known(self) -> None:
         """Return when the application has been asked what it is, where it is to be asked."""
@@ -170,8 +153,7 @@ class Lanes:
 
     async def close(self) -> None:
         """Finish what is under way, then stop; before the broker is stopped."""
-        if self._watching is not None:
-            self._watching.cancel()
+        self._watch.leave(self.app)
         await self.queues.close()
         await self._membership.close()
         if self._discovery is not None:
@@ -187,7 +169,8 @@ class Lanes:
         self._state = health.state
         if not again and (kind := kinds.get(health.state)):
             details = {"reason": health.reason} if health.reason else None
-            self._saver.note(Entry(kind, self._clock.now(), "connector", app=self.app, details=details))
+            # Before the row: should we die in between, whoever begins after us finds out again, and says so.
+            await self._saver.note(Entry(kind, self._clock.now(), "connector", app=self.app, details=details))
         try:
             await self._store.save_health(self.app, health)
         except StoreUnavailable as error:

@@ -41,6 +41,8 @@ _ADAPTERS: dict[str, TypeAdapter[Change]] = {name: TypeAdapter(change) for name,
 _BACKOFF = Backoff(base=0.1, most=10)
 MAX_AHEAD = timedelta(days=1)
 """How far an event's time may be ahead of our clock."""
+_TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+){1,7}")
+"""What is shown of a type: the text is the sender's, and the reason is kept for long."""
 MAX_CHAIN = 32
 """Managers followed upwards when a manager changes; nobody's chain is longer."""
 
@@ -85,7 +87,8 @@ def parse(record: Record, latest: datetime) -> Incoming:
     if adapter is None:
         known = envelope.type.rpartition(".v")[0]
         code = "unknown_version" if any(name.startswith(f"{known}.v") for name in _ADAPTERS) else "unknown_type"
-        raise Poison(code, f"the type {envelope.type[:100]!r} is not supported; jml schema export lists the types")
+        told = f"the type {envelope.type!r}" if _TYPE.fullmatch(envelope.type) else "a type without the form of one"
+        raise Poison(code, f"{told} is not supported; jml schema export lists the types")
     try:
         return Incoming(envelope, adapter.validate_json(envelope.data), record)
     except ValidationError as error:
@@ -173,9 +176,9 @@ class ResolveFlow:
     ) -> tuple[int | None, list[Message]]:
         now = self._clock.now()
         batch = _Batch(now, self._wall.now(), breaking=Breaking(self._breaker, now))
-        for record, error in poison:
-            self._quarantine(batch, record, error, None)
         async with self._store.transaction() as transaction:
+            if poison:
+                await self._set_aside(batch, transaction, poison)
             fresh = await self._fresh(batch, transaction, incoming)
             addressed = await self._correlate(batch, transaction, fresh)
             await self._load(batch, transaction, sorted({person_id for person_id, _ in addressed}))
@@ -193,6 +196,16 @@ class ResolveFlow:
             EVENTS.labels(outcome).inc(count)
         EVENTS.labels("duplicate").inc(sum(one.kind is AuditKind.EVENT_DUPLICATED for one in batch.entries))
         return segment, messages
+
+    async def _set_aside(
+        self, batch: _Batch, transaction: ResolveTransaction, poison: Sequence[tuple[Record, Poison]]
+    ) -> None:
+        """Quarantine what nobody can read. What has no id that the inbox could know is known by its place and bytes."""
+        places = [(record.topic, record.partition, record.offset) for record, _ in poison]
+        known = await transaction.quarantined(places)
+        for place, (record, error) in zip(places, poison, strict=True):
+            if place not in known or known[place] != record.value:
+                self._quarantine(batch, record, error, None)
 
     async def _fresh(
         self, batch: _Batch, transaction: ResolveTransaction, incoming: Sequence[Incoming]

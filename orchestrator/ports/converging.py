@@ -77,6 +77,6 @@ class ConvergeStore(Protocol):
         """Remember how the application as a whole is doing, for operators and for the next start."""
         ...
 
-    async def load_health(self, app: str) -> ApplicationHealth | None:
-        """What was remembered last."""
+    async def load_health(self, apps: Sequence[str]) -> dict[str, ApplicationHealth]:
+        """What was remembered last of these applications; one of which nothing is known is absent."""
         ...

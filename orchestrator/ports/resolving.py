@@ -88,6 +88,10 @@ class SubjectStore(Protocol):
         ...
 
 
+Place = tuple[str, int, int]
+"""Where a record lies: topic, partition, offset."""
+
+
 class ResolveTransaction(Protocol):
     """One transaction of the resolver. Persons are locked from `load` to the end."""
 
@@ -102,6 +106,10 @@ class ResolveTransaction(Protocol):
 
     async def seen(self, keys: Sequence[str]) -> set[str]:
         """Which of these events are in the inbox already."""
+        ...
+
+    async def quarantined(self, records: Sequence[Place]) -> Mapping[Place, bytes | None]:
+        """The bytes of those of these records that are in quarantine already."""
         ...
 
     async def correlate_emails(self, emails: Sequence[str]) -> Mapping[str, list[str]]:

@@ -8,10 +8,14 @@ import sys
 import time
 from collections.abc import Iterable
 
+from orchestrator.simulation.backlog import Backlog
+from orchestrator.simulation.handover import Handover
 from orchestrator.simulation.invariants import judge
-from orchestrator.simulation.mutants import MUTANTS
+from orchestrator.simulation.mutants import FURTHER, MUTANTS, SHOWN_BY
 from orchestrator.simulation.world import World
 from orchestrator.simulation.year import END, ZONES, Year
+
+WORLDS: dict[str, type[World]] = {"seeds": World, "backlog": Backlog, "handover": Handover}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,9 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds, from that one on")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
-    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="with one fault of our own switched on")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS | FURTHER), help="with one fault of our own switched on")
     parser.add_argument(
-        "what", nargs="?", choices=["seeds", "year"], default="seeds", help="seeds, or a year of contractors"
+        "what",
+        nargs="?",
+        choices=[*WORLDS, "year"],
+        help="worlds of chance (seeds), one leaver behind a line of joiners (backlog), a rebalance during long calls "
+        "(handover), or a year of contractors; without it seeds, or what shows the mutant",
     )
     parser.add_argument("--people", type=int, default=1000, help="of the year")
     given = parser.parse_args(arguments)
@@ -30,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         return live_through_a_year(given.people, given.seed)
     began = time.monotonic()
     broken = 0
+    what = given.what or SHOWN_BY.get(given.mutant, "seeds")
     for seed in range(given.seed, given.seed + given.count):
-        found = run(seed, mutant=given.mutant, trace=given.trace)
+        found = run(seed, what, mutant=given.mutant, trace=given.trace)
         broken += bool(found)
         _print([f"seed {seed}: {one}" for one in found])
     seconds = time.monotonic() - began
@@ -54,18 +63,18 @@ def live_through_a_year(people: int, seed: int) -> int:
     return 1 if year.violations else 0
 
 
-def run(seed: int, *, mutant: str | None = None, trace: bool = False) -> list[str]:
-    """What one seed breaks."""
-    world = World(seed, _show) if trace else World(seed)
+def run(seed: int, what: str = "seeds", *, mutant: str | None = None, trace: bool = False) -> list[str]:
+    """What one seed breaks in one kind of world; see `WORLDS`."""
+    world = WORLDS[what](seed, _show) if trace else WORLDS[what](seed)
     if mutant is None:
         return judge(world.run())
-    with MUTANTS[mutant].switched_on():
+    with (MUTANTS | FURTHER)[mutant].switched_on():
         return judge(world.run())
 
 
-def replay(seed: int) -> str:
+def replay(seed: int, what: str = "seeds") -> str:
     """The command that runs a seed again."""
-    return f"python -m orchestrator.simulation --seed {seed} --trace"
+    return f"python -m orchestrator.simulation {what} --seed {seed} --trace"
 
 
 def _show(line: str) -> None:

@@ -5,7 +5,7 @@ Everything is bounded in time and number, and nothing goes wrong after `heal`: t
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 
 from orchestrator.errors import BrokerUnavailable, StoreUnavailable
 from orchestrator.ports import ScimRequest
+from orchestrator.simulation.loop import Process, current_process
 from orchestrator.testing.scim import Plan
 from schemas.envelope import Message
 
@@ -28,6 +29,24 @@ class Trouble:
     store_down: bool = False
     broker_down: bool = False
     counts: dict[str, int] = field(default_factory=dict)
+    ambushes: dict[Process, "Ambush"] = field(default_factory=dict)
+
+    def steps(self) -> bool:
+        """The running process is about to leave a trace outside of itself, or just did. Whether it is its last step."""
+        ambush = self.ambushes.get(current_process()) if self.ambushes else None
+        if ambush is None:
+            return False
+        ambush.steps -= 1
+        if ambush.steps >= 0:
+            return False
+        del self.ambushes[current_process()]
+        ambush.strike()
+        return not current_process().alive
+
+    async def step(self) -> None:
+        """The same for what can wait: whoever is struck down here goes no further."""
+        if self.steps():
+            await asyncio.get_running_loop().create_future()
 
     def strikes(self, what: str, odds: float = 1.0) -> bool:
         """Whether it happens now."""
@@ -40,6 +59,15 @@ class Trouble:
         """Some time passes, often none worth mentioning."""
         if self.chance.random() < 0.3:
             await asyncio.sleep(self.chance.random() * most)
+
+
+@dataclass
+class Ambush:
+    """After so many more steps of a process it is struck. By the clock alone a blow rarely meets work: two systems are
+    told of everything one after the other, and in between is where promises break."""
+
+    steps: int
+    strike: Callable[[], None]
 
 
 class StoreWeather:
@@ -56,12 +84,14 @@ class StoreWeather:
 
     async def committing(self) -> None:
         """A commit may fail."""
+        await self._trouble.step()
         await self._trouble.travel()
         if self._trouble.store_down or self._trouble.strikes("store: commit failed", 0.2):
             raise StoreUnavailable("the store went down before the commit")
 
     async def committed(self) -> None:
         """Its answer may be lost."""
+        await self._trouble.step()
         await self._trouble.travel()
         if self._trouble.strikes("store: answer to a commit lost", 0.2):
             raise StoreUnavailable("the connection was lost during the commit")
@@ -75,6 +105,7 @@ class BrokerLine:
 
     async def produce(self, messages: Sequence[Message]) -> int:
         """Of a batch that fails, some may arrive."""
+        await self._trouble.step()
         await self._trouble.travel()
         if self._trouble.broker_down:
             raise BrokerUnavailable("the broker is down")
@@ -84,6 +115,7 @@ class BrokerLine:
 
     async def produced(self, *, complete: bool) -> None:
         """What was cut short has to be said."""
+        await self._trouble.step()
         if not complete:
             raise BrokerUnavailable("some messages were not confirmed")
         await self._trouble.travel()
@@ -98,6 +130,7 @@ class BrokerLine:
 
     async def commit(self) -> None:
         """So is committing."""
+        await self._trouble.step()
         await self._trouble.travel()
 
     def mix(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -117,15 +150,20 @@ class AppTemper:
     slow: float
     clock: Any
     down: bool = False
+    forbids: int = 0
+    """401 or 403: it takes no call of ours; 0: it does."""
     _throttled_until: datetime | None = None
     _ineffective: dict[str, int] = field(default_factory=dict)
 
     def plan(self, request: ScimRequest) -> Plan:
         """The fate of one call."""
         chance, trouble = self.trouble.chance, self.trouble
+        trouble.steps()  # its call is on its way, whatever becomes of it
         plan = Plan(arrives=chance.random() * self.slow, answered=chance.random() * self.slow)
         if self.down:
             return replace(plan, fate="refused", status=chance.choice([0, 503]))
+        if self.forbids:
+            return replace(plan, fate="error", status=self.forbids)
         if self._throttled_until is not None and self.clock.now() < self._throttled_until:
             return self._throttle(plan, (self._throttled_until - self.clock.now()).total_seconds())
         if trouble.strikes("scim: throttled", 0.3):
@@ -156,7 +194,7 @@ class AppTemper:
         if request.method == "PATCH" and trouble.strikes("scim: 404 on PATCH", 0.2):
             return replace(plan, fate="error", status=404)
         before = self._ineffective.get(request.path, 0)
-        if _deactivates(request) and before < 2 and trouble.strikes("scim: deactivation without effect", 2):
+        if _takes_access(request) and before < 2 and trouble.strikes("scim: success without effect", 2):
             self._ineffective[request.path] = before + 1
             return replace(plan, fate="ineffective")
         return plan
@@ -176,9 +214,12 @@ class AppTemper:
     def heal(self) -> None:
         """From now on it behaves."""
         self.down = False
+        self.forbids = 0
         self._throttled_until = None
 
 
-def _deactivates(request: ScimRequest) -> bool:
+def _takes_access(request: ScimRequest) -> bool:
+    if request.method == "DELETE":
+        return True
     changes = (request.body or {}).get("Operations", [])
     return any(one.get("path") == "active" and one.get("value") is False for one in changes)

@@ -31,6 +31,7 @@ class Handover(World):
             self.plan,
             rate=0.0,
             nemesis=False,
+            skew=0.0,
             partitions=3,
             connectors=1,
             habits=dict.fromkeys(apps, Habits(unique=False, timeout=_LONG * 2)),

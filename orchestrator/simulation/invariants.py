@@ -4,18 +4,24 @@ Each function is one promise and yields a sentence for every place where it was 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 import orjson
+from prometheus_client import generate_latest
 
 from orchestrator.sequences import faults_of_sequences
 from orchestrator.simulation.oracle import Told, expected, titles
-from orchestrator.simulation.scenario import START
+from orchestrator.simulation.roles import CONCURRENCY
+from orchestrator.simulation.scenario import MAIL, NAME, START, TOKEN
 from orchestrator.simulation.world import World
+from orchestrator.testing.auditing import AUDIT_INDEX
+from orchestrator.testing.rows import ACCOUNT, HEALTH, QUARANTINED
 from orchestrator.testing.scim import Call, Span, State
+from schemas.topics import QUARANTINE
 
 DEPROVISION_SECONDS = 240.0
 """After peace no leaver may stay in for longer: a lost session, an abandoned intent and a retry, one after another."""
@@ -23,6 +29,11 @@ ROUNDING = 2e-6
 """Entries have microseconds."""
 LATE = 5.0
 """Seconds; a call that took longer was not waited for."""
+MOST_REFUSED = CONCURRENCY
+STORM_SECONDS = 1.0
+"""Calls that were on their way together may all be refused; before a probe, which waits for a second, no further one
+goes out."""
+CANARIES = tuple(one.lower().encode() for one in (NAME, MAIL, TOKEN))
 _CHANGES = ("POST", "PATCH", "DELETE")
 
 
@@ -60,12 +71,21 @@ class Evidence:
 
 def judge(world: World) -> list[str]:
     """Every violation of a run, the world's own findings first."""
-    entries = _with_people(world, [orjson.loads(entry) for entry in world.plant.audit_log.entries])
+    entries = [orjson.loads(entry) for entry in world.plant.audit_log.entries]
+    entries = _with_people(world, [_at_the_true_time(world, entry) for entry in entries])
     evidence = Evidence(world, entries, {app: server.journal for app, server in world.plant.apps.items()})
-    found = list(world.violations)
+    found = [*world.violations, *world.promises()]
     for check in CHECKS:
         found += [f"{check.__name__}: {one}" for one in check(evidence)]
     return found
+
+
+def _at_the_true_time(world: World, entry: dict[str, Any]) -> dict[str, Any]:
+    """By how much its writer's clock is wrong is known here."""
+    ahead = world.ahead.get(entry["writer"].partition("@")[2].rpartition("-")[0], 0.0)
+    if not ahead:
+        return entry
+    return {**entry, "at": (datetime.fromisoformat(entry["at"]) - timedelta(seconds=ahead)).isoformat()}
 
 
 def _with_people(world: World, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -173,8 +193,18 @@ def successes_are_real(evidence: Evidence) -> Iterator[str]:
         for entry in evidence.of("command_applied"):
             wanted = entry["details"]["state"] == "active"
             at = _seconds(entry["at"])
-            if entry["app"] == app and not _was(changes.get(entry["person_id"], []), wanted, at):
+            if (
+                entry["app"] == app
+                and not _was_missed(entry)
+                and not _was(changes.get(entry["person_id"], []), wanted, at)
+            ):
                 yield f"revision {entry['revision']} of {entry['person_id']} in {app} is not what the server shows"
+
+
+def _was_missed(entry: dict[str, Any]) -> bool:
+    """Whether the application did not know the account, to a change and to a look: it is looked for later."""
+    calls = entry["details"].get("calls", [])
+    return entry["details"]["state"] != "active" and {"PATCH", "GET"} <= {call[0] for call in calls if call[-1] == 404}
 
 
 def _was(changes: list[Call], active: bool, at: float) -> bool:
@@ -233,6 +263,83 @@ def one_owner_at_a_time(evidence: Evidence) -> Iterator[str]:
                 last[span.person] = span
 
 
+def deleted_accounts_are_gone(evidence: Evidence) -> Iterator[str]:
+    """Where the last revision that was applied is a deletion, the application has no account of the person."""
+    last = {(entry["person_id"], entry["app"]): entry for entry in evidence.of("command_applied")}
+    for (person, app), entry in last.items():
+        there = [user_id for user_id, row in evidence.world.plant.apps[app].users.items() if _whose(row) == person]
+        if entry["details"]["state"] == "absent" and there:
+            yield f"{person} was deleted in {app} and is there as {there}"
+
+
+def _whose(row: Mapping[str, Any]) -> str:
+    return str(row.get("externalId") or row.get("userName"))
+
+
+def doors_are_respected(evidence: Evidence) -> Iterator[str]:
+    """An application that refuses our credentials is paused, and no account is blamed for it."""
+    told = [(one["app"], _seconds(one["at"])) for one in evidence.of("application_paused")]
+    for app, server in evidence.world.plant.apps.items():
+        paused = min((at for where, at in told if where == app), default=float("inf"))
+        refused = [call for call in server.journal if call.status in (401, 403) and _lived(evidence, call)]
+        for call in refused:
+            if paused > call.at + LATE:
+                yield f"{call.caller} was refused by {app} at {call.at:.3f}, and nobody said that it is paused"
+        for caller, calls in groupby(sorted(refused, key=lambda one: one.caller), key=lambda one: one.caller):
+            changes = [call.at for call in calls if call.method != "GET"]
+            for at in changes:
+                if len([other for other in changes if at <= other < at + STORM_SECONDS]) > MOST_REFUSED:
+                    yield f"{caller} stormed the closed door of {app} at {at:.3f}"
+                    break
+
+
+def _lived(evidence: Evidence, call: Call) -> bool:
+    return call.caller not in evidence.world.killed | evidence.world.frozen
+
+
+def unreadable_records_are_kept(evidence: Evidence) -> Iterator[str]:
+    """Each record that nobody can read is in quarantine, and the log says so once."""
+    places = Counter(one["details"]["record"] for one in evidence.of("event_quarantined"))
+    sent = len(evidence.world.unreadable)
+    kept = len(evidence.world.plant.store.tables.table(QUARANTINED))
+    if len(places) != sent or kept != sent:
+        yield f"of {sent} unreadable records {kept} are kept and {len(places)} in the log"
+    yield from (f"{place} was quarantined {times} times" for place, times in places.items() if times > 1)
+
+
+def the_index_holds_the_log(evidence: Evidence) -> Iterator[str]:
+    """What can be searched is what the log holds, entry by entry."""
+    plant = evidence.world.plant
+    rows = plant.store.tables.table(AUDIT_INDEX)
+    if [rows[position] for position in sorted(rows)] != plant.audit_log.entries:
+        yield f"the log has {len(plant.audit_log.entries)} entries, the index {len(rows)}, or others"
+
+
+def nothing_leaks(evidence: Evidence) -> Iterator[str]:
+    """No name, no address and no token in log lines, the audit log, quarantine reasons, metrics, or what is kept of
+    errors."""
+    plant, tables = evidence.world.plant, evidence.world.plant.store.tables
+    seen = {
+        "the log lines": orjson.dumps(evidence.world.logged, default=str),
+        "the audit log": b"\n".join(plant.audit_log.entries),
+        "quarantine reasons": repr([one.reason for one in tables.table(QUARANTINED).values()]).encode(),
+        "quarantine headers": b"".join(
+            value
+            for place in plant.broker.topic(QUARANTINE)
+            for record in plant.broker.log(place)
+            for name, value in record.headers
+            if name.startswith("quarantine-")
+        ),
+        "errors of accounts": repr([row.progress.error for row in tables.table(ACCOUNT).values()]).encode(),
+        "applications' health": repr(list(tables.table(HEALTH).values())).encode(),
+        "the run's own findings": repr(evidence.world.violations).encode(),
+        "metrics": generate_latest(),
+    }
+    for where, content in seen.items():
+        lower = content.lower()
+        yield from (f"{where} hold {canary!r}" for canary in CANARIES if canary in lower)
+
+
 def leavers_are_out_in_time(evidence: Evidence) -> Iterator[str]:
     """What was to be closed when peace came was closed soon after."""
     world = evidence.world
@@ -240,7 +347,11 @@ def leavers_are_out_in_time(evidence: Evidence) -> Iterator[str]:
     for app in evidence.journals:
         for person, calls in evidence.changes(app).items():
             closed = [call.at for call in calls if call.before and call.before.active]
-            if not wanted[person].active[app] and closed and max(closed) > world.healed_at + DEPROVISION_SECONDS:
+            if (
+                not wanted[person].active[app]
+                and closed
+                and max(closed) > world.healed_at + DEPROVISION_SECONDS + world.patience
+            ):
                 yield f"{person} got out of {app} {max(closed) - world.healed_at:.0f} s after everything was well"
 
 
@@ -260,4 +371,9 @@ CHECKS = (
     retry_after_is_kept,
     one_owner_at_a_time,
     leavers_are_out_in_time,
+    deleted_accounts_are_gone,
+    doors_are_respected,
+    unreadable_records_are_kept,
+    the_index_holds_the_log,
+    nothing_leaks,
 )

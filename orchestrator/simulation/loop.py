@@ -232,7 +232,7 @@ class SimulationLoop(_NoInputNoOutput):
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Handle:
         """As asyncio; the callback belongs to the process of its context."""
-        context = context or copy_context()
+        context = copy_context() if context is None else context  # an empty one is false
         handle = _Handle(callback, args, context, context.get(_PROCESS, self.room), self._now)
         self._enqueue(handle)
         return handle
@@ -247,7 +247,7 @@ class SimulationLoop(_NoInputNoOutput):
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Handle:
         """As asyncio."""
-        context = context or copy_context()
+        context = copy_context() if context is None else context  # an empty one is false
         handle = _Handle(callback, args, context, context.get(_PROCESS, self.room), when)
         self._numbers += 1
         heapq.heappush(self._timers, (when, self._numbers, handle))
@@ -262,7 +262,7 @@ class SimulationLoop(_NoInputNoOutput):
     ) -> "asyncio.Task[T]":
         """As asyncio. Tasks are kept to the end: a dead process must not be collected, its `finally` would run."""
         task = _Task(coro, loop=self, name=name or "task", context=context)
-        process = (context or copy_context()).get(_PROCESS, self.room)
+        process = (copy_context() if context is None else context).get(_PROCESS, self.room)
         process.tasks.append(task)
         if len(process.tasks) > 256:
             process.tasks = [one for one in process.tasks if not one.done()]

@@ -3,6 +3,7 @@
 They are patches on classes, made in the simulation alone; nothing in production knows of them.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,13 +15,15 @@ from orchestrator.flows import (
     account_call,
     account_queues,
     account_steps,
+    audit,
     calling,
     converge,
     group_commit,
-    outbox,
     resolve,
 )
 from orchestrator.ports import ProgressUpdate, ScimRequest, ScimResponse
+from orchestrator.simulation import roles
+from orchestrator.simulation.loop import current_process
 from orchestrator.testing import broker, rows, store
 
 Patches = Callable[[], Sequence[AbstractContextManager[Any]]]
@@ -136,15 +139,16 @@ def _skip_the_inbox() -> Sequence[AbstractContextManager[Any]]:
 
 
 def _without_outbox() -> Sequence[AbstractContextManager[Any]]:
-    """The segment is forgotten the moment it is committed: what is not published by then never will be."""
-    submit = outbox.OutboxPublisher.submit
+    """No row is written: what a process has not published when it dies never will be. An operator's command has nobody
+    else to publish for it, so it keeps its row."""
+    save = rows.save_segment
 
-    async def forget_and_submit(self: outbox.OutboxPublisher, segment: int | None, messages: Any) -> None:
-        tables = self._store._tables  # type: ignore[attr-defined]
-        tables.table(rows.OUTBOX).pop(segment, None)
-        await submit(self, segment, messages)
+    async def number_only(transaction: Any, tables: Any, messages: Any, now: Any) -> int | None:
+        if current_process().name == "room":
+            return await save(transaction, tables, messages, now)
+        return tables.next_number(rows.OUTBOX) if messages else None
 
-    return [patch.object(outbox.OutboxPublisher, "submit", forget_and_submit)]
+    return [patch.object(store, "save_segment", number_only)]
 
 
 def _call_anyway() -> Sequence[AbstractContextManager[Any]]:
@@ -161,6 +165,72 @@ def _one_lane() -> Sequence[AbstractContextManager[Any]]:
     return [patch.object(resolve, "lane", provision)]
 
 
+def _trust_the_deletion() -> Sequence[AbstractContextManager[Any]]:
+    get = account_steps.Steps._get
+
+    async def look_away(self: account_steps.Steps, call: account_call.Call) -> None:
+        if call.remote.calls and call.remote.calls[-1][0] == "DELETE":
+            call.remote.gone()
+        else:
+            await get(self, call)
+
+    return [patch.object(account_steps.Steps, "_get", look_away)]
+
+
+def _blame_the_account() -> Sequence[AbstractContextManager[Any]]:
+    classify = calling.classify
+
+    def personally(status: int, *more: Any, **named: Any) -> Any:
+        return classify(400 if status in (401, 403) else status, *more, **named)
+
+    return [patch.object(calling, "classify", personally)]
+
+
+def _storm_the_door() -> Sequence[AbstractContextManager[Any]]:
+    def leave_open(self: calling.Gate, reason: str) -> bool:
+        return False
+
+    return [patch.object(calling.Gate, "pause", leave_open)]
+
+
+def _forget_what_finds_no_room() -> Sequence[AbstractContextManager[Any]]:
+    append = roles.MemoryAuditLog.append
+
+    async def append_what_fits(self: roles.MemoryAuditLog, records: Any) -> Any:
+        before = len(self.entries)
+        with contextlib.suppress(OSError):
+            return await append(self, records)
+        return list(enumerate(self.entries[before:], before))
+
+    return [patch.object(roles.MemoryAuditLog, "append", append_what_fits)]
+
+
+def _trust_the_index() -> Sequence[AbstractContextManager[Any]]:
+    async def nothing(self: audit.AuditFlow, read: Any) -> int:
+        return 0
+
+    return [patch.object(audit.AuditFlow, "catch_up", nothing)]
+
+
+def _quarantine_again() -> Sequence[AbstractContextManager[Any]]:
+    async def none_known(self: store.MemoryResolveTransaction, records: Any) -> Any:
+        return {}
+
+    return [patch.object(store.MemoryResolveTransaction, "quarantined", none_known)]
+
+
+def _quote() -> Sequence[AbstractContextManager[Any]]:
+    classify = calling.classify
+
+    def quoting(status: int, body: Any, *more: Any, **named: Any) -> Any:
+        error = classify(status, body, *more, **named)
+        if error is not None and body:
+            error.args = (body.get("detail"),)
+        return error
+
+    return [patch.object(calling, "classify", quoting)]
+
+
 _ALL = (
     Mutant("commit-first", "offsets are committed before the work", _commit_first),
     Mutant("skip-read-back", "a deactivation counts when the answer says so", _trust_the_answer),
@@ -175,6 +245,19 @@ _ALL = (
 )
 
 MUTANTS = {mutant.name: mutant for mutant in _ALL}
+"""Those that `jml chaos mutants` shows on real processes as well."""
 
-ONLY_SPEED_SHOWS = "one-lane"
-"""It breaks no promise about the end: it is judged by the time to deprovision; see `backlog`."""
+_FURTHER = (
+    Mutant("skip-deletion-read-back", "a deletion counts when the answer says so", _trust_the_deletion),
+    Mutant("blame-the-account", "401 and 403 park accounts, one by one", _blame_the_account),
+    Mutant("storm-the-door", "calls go on while the application refuses our credentials", _storm_the_door),
+    Mutant("forget-entries", "entries that find no room on the disk are let go", _forget_what_finds_no_room),
+    Mutant("no-catch-up", "what the index lacks of the log is not looked for", _trust_the_index),
+    Mutant("quarantine-again", "an unreadable record is told as often as it comes", _quarantine_again),
+    Mutant("quote-answers", "errors quote what the application answered", _quote),
+)
+FURTHER = {mutant.name: mutant for mutant in _FURTHER}
+
+SHOWN_BY = {"one-lane": "backlog", "no-drain": "handover"}
+"""Those that a world of chance does not show: the end is right without a second lane, and leases keep two owners apart
+as long as calls are shorter. The worlds in which they break a promise are in the modules of these names."""

@@ -6,6 +6,7 @@ things that are real: the scheduler of APScheduler, which runs by the machine's 
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit import AuditFlow
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.expire import ExpireFlow
+from orchestrator.flows.health_watch import HealthWatch
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.flows.relay import RelayFlow
@@ -28,7 +30,7 @@ from orchestrator.flows.resolve import ResolveFlow
 from orchestrator.roles import role
 from orchestrator.simulation.loop import Process
 from orchestrator.testing.broker import MemoryBroker, MemoryConsumers, MemoryRecord
-from orchestrator.testing.clock import LoopClock
+from orchestrator.testing.clock import LoopClock, SkewedClock
 from orchestrator.testing.scim import MemoryScim
 from orchestrator.testing.store import MemoryStore
 from schemas.groups import AUDITOR
@@ -41,15 +43,21 @@ CONCURRENCY = 4
 class MemoryAuditLog:
     """`ports.AuditLog`: the auditor's disk. It outlives every process."""
 
-    def __init__(self) -> None:
+    def __init__(self, fits: Callable[[int], int] = lambda entries: entries) -> None:
+        """`fits` says how many of so many entries still find room when the disk is full."""
         self.entries: list[bytes] = []
+        self.full = False
+        self._fits = fits
         self._seen: set[tuple[str, int, int]] = set()
 
     async def append(self, records: Any) -> list[tuple[int, bytes]]:
-        """Append those entries that are new."""
+        """Append those entries that are new. Raises OSError where not all of them find room; some may have."""
         await asyncio.sleep(0)
         appended = []
-        for record in records:
+        room = self._fits(len(records)) if self.full else len(records)
+        for number, record in enumerate(records):
+            if number == room:
+                raise OSError(errno.ENOSPC, "no space left on device")
             entry = orjson.loads(record)
             place = (entry["writer"], entry["epoch"], entry["sequence"])
             if place not in self._seen:
@@ -74,27 +82,33 @@ class Plant:
     life: LoopClock
     wall: LoopClock
     audit_log: MemoryAuditLog = field(default_factory=MemoryAuditLog)
+    concurrency: int = CONCURRENCY
+    """Calls at once to one application, from one process."""
 
 
 class SimulatedRuntime:
     """Stands for `bootstrap.Runtime` in one process."""
 
-    def __init__(self, plant: Plant, process: Process, number: int) -> None:
+    def __init__(self, plant: Plant, process: Process, number: int, ahead: float = 0.0) -> None:
+        """The machine's clock is `ahead` by so many seconds, or behind."""
         self.plant = plant
         self.config = SimpleNamespace(apps=dict.fromkeys(plant.apps))
         self.process = process
+        self.clock = SkewedClock(plant.life, ahead)
+        self.wall = SkewedClock(plant.wall, ahead)
         self.outbox = OutboxPublisher(plant.broker, plant.store.outbox)
         self.consumers = MemoryConsumers(plant.broker, process, number)
+        self._watch = HealthWatch(plant.store.converge)
 
     def resolve_flow(self) -> ResolveFlow:
         """See `Runtime`."""
-        plant, writer = self.plant, AuditWriter("resolver", self.plant.wall.now())
-        return ResolveFlow(plant.store.resolve, self.outbox, writer, plant.policy, plant.life, plant.wall)
+        plant, writer = self.plant, AuditWriter("resolver", self.wall.now())
+        return ResolveFlow(plant.store.resolve, self.outbox, writer, plant.policy, self.clock, self.wall)
 
     def relay_flow(self) -> RelayFlow:
         """See `Runtime`."""
         plant = self.plant
-        return RelayFlow(plant.store.attention, plant.store.outbox, self.outbox, plant.broker, plant.wall)
+        return RelayFlow(plant.store.attention, plant.store.outbox, self.outbox, plant.broker, self.wall)
 
     def lanes(self, app: str) -> Lanes:
         """See `Runtime`."""
@@ -104,19 +118,20 @@ class SimulatedRuntime:
             transport=plant.apps[app].transport(self.process),
             store=plant.store.converge,
             outbox=self.outbox,
-            clock=plant.wall,
-            concurrency=CONCURRENCY,
+            clock=self.wall,
+            concurrency=plant.concurrency,
             backoff=Backoff(1.0, 20.0),
             attempts=8,
             members_per_patch=3,
+            watch=self._watch,
         )
 
 
 def _scheduler(runtime: SimulatedRuntime) -> Role:
     """A sweep now and then, and at the next due instant."""
     plant = runtime.plant
-    writer = AuditWriter("scheduler", plant.wall.now())
-    expire = ExpireFlow(plant.store.timers, runtime.outbox, writer, plant.life, plant.wall)
+    writer = AuditWriter("scheduler", runtime.wall.now())
+    expire = ExpireFlow(plant.store.timers, runtime.outbox, writer, runtime.clock, runtime.wall)
 
     async def sweep_for_ever() -> None:
         while True:

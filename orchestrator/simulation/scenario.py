@@ -29,6 +29,9 @@ FIRST_DAY = START.date()
 DAYS = 14
 """Everything that was told has come true by then."""
 
+NAME, MAIL, TOKEN = "Canary Name", "canary.mail", "canary-token"
+"""What must never be seen where operators look: it is in every person's attributes, and in what applications answer."""
+
 _TYPES: dict[str, type[Change]] = {
     "joined": WorkerJoined,
     "rehired": WorkerRehired,
@@ -95,7 +98,7 @@ class Life:
     def attributes(self) -> dict[str, str]:
         """A title that was never used before, and a department."""
         title = f"{self.person} title {len(self.told):02}"
-        return {"title": title, "department": self.chance.choice(["eng", "eng", "sales"])}
+        return personal(self.person, title, self.chance.choice(["eng", "eng", "sales"]))
 
     def go_on(self, day: float) -> None:
         """One more event."""
@@ -135,6 +138,40 @@ class Life:
         if named and self.chance.random() < 0.15:
             self.tell(day + 0.2, "left", last_day=None, engagement_id=latest)
             self.end = date.max - timedelta(days=400) if not self.contractor else self.end
+
+
+def personal(person: str, title: str, department: str) -> dict[str, str]:
+    """The attributes of a person."""
+    return {
+        "title": title,
+        "department": department,
+        "display_name": f"{NAME} {person}",
+        "email": f"{MAIL}.{person}@example.com",
+    }
+
+
+def unreadable(chance: random.Random, people: int) -> list[Arrival]:
+    """Records that nobody can read, each with a name where it is broken; some come again, as further records."""
+    found: list[Arrival] = []
+    for number in range(chance.choice([0, 1, 2, 3])):
+        day, person = chance.uniform(0, DAYS - 5), f"p{chance.randrange(people)}"
+        body = {"worker_id": person, "attributes": {"display_name": f"{NAME} {person}"}}
+        headers = Envelope(f"broken{number}", "hr", WorkerMoved.TYPE, START, person).headers()
+        value = orjson.dumps(body)
+        what = chance.choice(["cut off", "unknown field", "wrong value", "no time", "tombstone"])
+        if what == "cut off":
+            value = value[:-3]
+        elif what == "unknown field":
+            value = orjson.dumps({**body, f"{NAME} {person}": f"{MAIL}.{person}"})
+        elif what == "wrong value":
+            value = orjson.dumps({"worker_id": f"{NAME} {person}", "attributes": {"title": [MAIL]}})
+        elif what == "no time":
+            headers = tuple((name, text) if name != "ce_time" else (name, MAIL.encode()) for name, text in headers)
+        else:
+            value = b""
+        record = Message(HR_EVENTS, person.encode(), value, headers)
+        found += [Arrival(day, record)] * chance.choice([1, 1, 2])
+    return found
 
 
 def lives(chance: random.Random, people: int) -> list[Told]:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -20,15 +21,17 @@ from orchestrator.bootstrap import Role
 from orchestrator.cli.parked import retry_parked
 from orchestrator.domain.account import AccountStatus
 from orchestrator.domain.policy import ApplicationPolicy, Policy, compile_policy
+from orchestrator.domain.resolve import MAX_SKEW
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows import audit_writer
 from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.log import allow
 from orchestrator.ports import OperatorStore
-from orchestrator.simulation.faults import AppTemper, BrokerLine, StoreWeather, Trouble
+from orchestrator.simulation.faults import Ambush, AppTemper, BrokerLine, StoreWeather, Trouble
 from orchestrator.simulation.loop import Defect, Process, SimulationLoop, current_process
 from orchestrator.simulation.oracle import Told
-from orchestrator.simulation.roles import Plant, SimulatedRuntime, make_role
-from orchestrator.simulation.scenario import DAYS, START, Arrival, arrivals, lives
+from orchestrator.simulation.roles import MemoryAuditLog, Plant, SimulatedRuntime, make_role
+from orchestrator.simulation.scenario import DAYS, START, TOKEN, Arrival, arrivals, lives, unreadable
 from orchestrator.testing.broker import MemoryBroker
 from orchestrator.testing.clock import LoopClock
 from orchestrator.testing.rows import ACCOUNT, OUTBOX, TIMER
@@ -43,6 +46,8 @@ DAY_SECONDS = 6.0
 SESSION_SECONDS = 15.0
 SETTLE_SECONDS = 60.0
 """Calls that were sent before peace may arrive until then."""
+MOST_STEPS = 12
+"""Before an ambush strikes: a commit, a batch published, offsets, a few calls."""
 QUIET_SECONDS = 900.0
 """Whoever is not done by then will never be."""
 
@@ -63,6 +68,8 @@ class Plan:
     habits: dict[str, Habits]
     replica_lag: dict[str, float]
     slow: dict[str, float]
+    skew: float
+    """How many seconds a machine's clock may be ahead or behind: two of them differ by `MAX_SKEW` at most."""
 
 
 def plan(chance: random.Random) -> Plan:
@@ -86,12 +93,19 @@ def plan(chance: random.Random) -> Plan:
         habits=habits,
         replica_lag={app: chance.choice([0.0, 0.0, 3.0]) if habits[app].unique else 0.0 for app in APPS},
         slow={app: chance.choice([0.01, 0.1, 2.0]) for app in APPS},
+        skew=chance.choice([0.0, 0.0, 2.0, MAX_SKEW.total_seconds() / 2]),
     )
 
 
 @lru_cache
 def _policy(zone: str, delete_after: int | None) -> Policy:
-    common = {"userName": "person.id", "externalId": "person.id", "title": "person.title"}
+    common = {
+        "userName": "person.id",
+        "externalId": "person.id",
+        "title": "person.title",
+        "displayName": "person.display_name",
+        "emails": '[{"value": person.email, "type": "work"}]',
+    }
     compiled, problems = compile_policy(
         [
             ApplicationPolicy("directory", common, groups="[person.department]"),
@@ -117,6 +131,7 @@ class Machine:
     number: int
     process: Process | None = None
     stop: asyncio.Event | None = None
+    ahead: float = 0.0
 
 
 @dataclass
@@ -131,6 +146,11 @@ class World:
     quiet_at: float = 0.0
     frozen: set[str] = field(default_factory=set)
     killed: set[str] = field(default_factory=set)
+    ahead: dict[str, float] = field(default_factory=dict)
+    """By process, how many seconds its clock is ahead."""
+    unreadable: list[Arrival] = field(default_factory=list)
+    logged: list[dict[str, Any]] = field(default_factory=list)
+    """What operators read: log lines, after the allowlist."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -139,6 +159,7 @@ class World:
         self.trouble = Trouble(random.Random(self.chance.random()))
         self.tempers: dict[str, AppTemper] = {}
         self.machines: list[Machine] = []
+        self.context = copy_context()
         self._boots = 0
 
     def run(self) -> "World":
@@ -183,17 +204,19 @@ class World:
             broker=MemoryBroker(
                 lambda topic: 1 if topic == AUDIT_ENTRIES else self.plan.partitions, BrokerLine(self.trouble)
             ),
-            apps={app: MemoryScim(wall.now, self.plan.habits[app], self.tempers[app]) for app in APPS},
+            apps={app: MemoryScim(wall.now, self.plan.habits[app], self.tempers[app], token=TOKEN) for app in APPS},
             policy=_policy(self.plan.zone, self.plan.delete_after),
             life=life,
             wall=wall,
+            audit_log=MemoryAuditLog(lambda entries: self.trouble.chance.randrange(entries)),
         )
 
     def _story(self) -> list[Told]:
         return lives(self.chance, self.plan.people)
 
     def _arrivals(self) -> Iterable[Arrival]:
-        return arrivals(self.chance, self.told)
+        self.unreadable = unreadable(self.chance, self.plan.people)
+        return sorted([*arrivals(self.chance, self.told), *self.unreadable], key=lambda arrival: arrival.day)
 
     async def _main(self) -> None:
         await self.start()
@@ -210,7 +233,8 @@ class World:
         self._create_accounts()
         roles = ["resolver"] * 2 + ["connector"] * self.plan.connectors + ["scheduler"] * 2 + ["relay", "auditor"]
         for number, role in enumerate(roles):
-            self.machines.append(Machine(role, number))
+            ahead = self.chance.uniform(-self.plan.skew, self.plan.skew)
+            self.machines.append(Machine(role, number, ahead=ahead))
             self._boot(self.machines[-1])
         self.trouble.rate = self.plan.rate
 
@@ -246,11 +270,12 @@ class World:
         self._boots += 1
         process = self.loop.process(f"{machine.role}{machine.number}#{self._boots}")
         machine.process, machine.stop = process, asyncio.Event()
+        self.ahead[process.name] = machine.ahead
         self.loop.spawn(process, self._life_of(machine, process, machine.stop))
 
     async def _life_of(self, machine: Machine, process: Process, stop: asyncio.Event) -> None:
         """As `cli.running` runs a role."""
-        runtime = SimulatedRuntime(self.plant, process, machine.number)
+        runtime = SimulatedRuntime(self.plant, process, machine.number, machine.ahead)
         role = make_role(machine.role, runtime)
         for failed in (runtime.outbox.failed, *role.failed):
             failed.add_done_callback(self._failed)
@@ -284,7 +309,7 @@ class World:
         self.killed.add(process.name)
         self.loop.kill(process)
         self.plant.store.tables.disconnect(process)
-        self.loop.call_later(SESSION_SECONDS, self.plant.broker.lost, process)
+        self.loop.call_later(SESSION_SECONDS, self.plant.broker.lost, process, context=self.context)
         machine.process = None
 
     def freeze(self, machine: Machine, seconds: float) -> None:
@@ -294,8 +319,8 @@ class World:
         self.say(f"freeze {process} for {seconds:.1f}")
         self.frozen.add(process.name)
         self.loop.freeze(process)
-        self.loop.call_later(SESSION_SECONDS, self._session_over, process)
-        self.loop.call_later(seconds, self._wake, process)
+        self.loop.call_later(SESSION_SECONDS, self._session_over, process, context=self.context)
+        self.loop.call_later(seconds, self._wake, process, context=self.context)
 
     def _session_over(self, process: Process) -> None:
         if process.frozen:
@@ -314,7 +339,20 @@ class World:
         while True:
             await asyncio.sleep(self.chance.uniform(1, 8))
             act = self.chance.choice(
-                ["kill", "kill", "kill", "freeze", "freeze", "restart", "store", "broker", "app", "operator"]
+                [
+                    "kill",
+                    "freeze",
+                    "ambush",
+                    "ambush",
+                    "ambush",
+                    "restart",
+                    "store",
+                    "broker",
+                    "app",
+                    "door",
+                    "disk",
+                    "operator",
+                ]
             )
             machine = self.chance.choice(self.machines)
             seconds = self.chance.uniform(0.5, 6)
@@ -327,8 +365,16 @@ class World:
                 self._outage(self.trouble, "broker_down", seconds)
             elif act == "app":
                 self._outage(self.tempers[self.chance.choice(APPS)], "down", seconds)
+            elif act == "door":
+                self._outage(
+                    self.tempers[self.chance.choice(APPS)], "forbids", seconds * 3, self.chance.choice([401, 403])
+                )
+            elif act == "disk":
+                self._outage(self.plant.audit_log, "full", seconds * 2)
             elif machine.process is None or machine.process.frozen:
                 continue
+            elif act == "ambush":
+                self.lie_in_wait(machine, self.chance.randrange(MOST_STEPS), seconds)
             elif act == "freeze":
                 self.freeze(machine, self.chance.uniform(1, 40))
             elif act == "kill":
@@ -336,6 +382,23 @@ class World:
                 self.loop.call_later(seconds, self.boot_if_dead, machine)
             else:
                 self.restart(machine)
+
+    def lie_in_wait(self, machine: Machine, steps: int, seconds: float) -> None:
+        """Kill it, or freeze it, in the middle of what it does next."""
+        process, kills, nap = machine.process, self.chance.random() < 0.7, self.chance.uniform(1, 40)
+        assert process is not None
+
+        def strike() -> None:
+            if machine.process is not process:
+                return  # it is being replaced
+            if kills:
+                self.kill(machine)
+                self.loop.call_later(seconds, self.boot_if_dead, machine, context=self.context)
+            else:
+                self.freeze(machine, nap)
+
+        self.say(f"lie in wait for {process}, {steps} steps from now")
+        self.trouble.ambushes[process] = Ambush(steps, strike)
 
     def restart(self, machine: Machine) -> None:
         """A deployment: the old process stops as it should while the new one starts."""
@@ -349,10 +412,10 @@ class World:
         if machine.process is None:
             self._boot(machine)
 
-    def _outage(self, of: object, what: str, seconds: float) -> None:
+    def _outage(self, of: object, what: str, seconds: float, how: Any = True) -> None:
         self.say(f"outage {what} {getattr(of, 'app', '')} for {seconds:.1f}")
-        setattr(of, what, True)
-        self.loop.call_later(seconds, setattr, of, what, False)
+        setattr(of, what, how)
+        self.loop.call_later(seconds, setattr, of, what, type(how)(0))
 
     # --- peace -------------------------------------------------------------------------------------------------------
 
@@ -361,6 +424,8 @@ class World:
         self.healed_at = self.loop.time()
         self.trouble.rate = 0.0
         self.trouble.store_down = self.trouble.broker_down = False
+        self.trouble.ambushes.clear()
+        self.plant.audit_log.full = False
         for temper in self.tempers.values():
             temper.heal()
         for machine in self.machines:
@@ -373,7 +438,7 @@ class World:
         quiet = 0
         await asyncio.sleep(SETTLE_SECONDS)
         while quiet < 3:
-            if self.loop.time() > self.healed_at + QUIET_SECONDS:
+            if self.loop.time() > self.healed_at + QUIET_SECONDS + self.patience:
                 self.violations.append(f"never quiet: {self.left()}")
                 break
             await asyncio.sleep(2)
@@ -407,6 +472,15 @@ class World:
         return left
 
     @property
+    def patience(self) -> float:
+        """How many seconds more everything may take because what one machine puts off another one takes up."""
+        return self.plan.skew * 4
+
+    def promises(self) -> Iterator[str]:
+        """What is promised in this kind of world alone and was broken: `name: what`."""
+        yield from ()
+
+    @property
     def zone(self) -> ZoneInfo:
         """Where everybody's days begin."""
         return ZoneInfo(self.plan.zone)
@@ -422,7 +496,7 @@ def _repeatable(chance: random.Random) -> Iterator[None]:
             super().__init__(chance.random() if seed is None else seed)
 
     random.Random = Seeded  # type: ignore[assignment, misc]
-    audit_writer.instance_name = lambda role: f"{role}@{next(numbers)}"
+    audit_writer.instance_name = lambda role: f"{role}@{current_process()}-{next(numbers)}"
     try:
         yield
     finally:
@@ -434,16 +508,14 @@ def _repeatable(chance: random.Random) -> Iterator[None]:
 def _logs(trace: Trace, world: World) -> Iterator[None]:
     """The flows' log lines go into the trace."""
 
-    def into_trace(_: Any, __: str, event: Any) -> Any:
-        what = event.pop("event")
-        world.say(f"  {current_process()}: {what} {event}")
-        raise structlog.DropEvent
-
-    def drop(_: Any, __: str, event: Any) -> Any:
+    def keep(_: Any, __: str, event: Any) -> Any:
+        world.logged.append(event)
+        if trace is not World.trace:
+            world.say(f"  {current_process()}: {event}")
         raise structlog.DropEvent
 
     before = structlog.get_config()
-    structlog.configure(processors=[drop if trace is World.trace else into_trace])
+    structlog.configure(processors=[allow, keep])
     try:
         yield
     finally:

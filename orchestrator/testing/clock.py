@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from orchestrator.adapters.clock import SimulatedClock as ManualClock
 
-__all__ = ["LoopClock", "ManualClock"]
+__all__ = ["LoopClock", "ManualClock", "SkewedClock"]
 
 
 class LoopClock:
@@ -25,3 +25,19 @@ class LoopClock:
         """Return when `now()` has reached `moment`. The microsecond more keeps rounding from waking us too early."""
         while (wait := (moment - self.now()).total_seconds()) > 0:
             await asyncio.sleep(wait / self._scale + 1e-6)
+
+
+class SkewedClock:
+    """Another clock that is ahead by `seconds`, or behind."""
+
+    def __init__(self, true: LoopClock, seconds: float) -> None:
+        self._true = true
+        self._ahead = timedelta(seconds=seconds)
+
+    def now(self) -> datetime:
+        """The current instant as this clock shows it."""
+        return self._true.now() + self._ahead
+
+    async def sleep_until(self, moment: datetime) -> None:
+        """Return when `now()` has reached `moment`."""
+        await self._true.sleep_until(moment - self._ahead)

@@ -152,6 +152,8 @@ class MemoryScim:
     sent: list[tuple[float, str]] = field(default_factory=list)
     """When which process sent a call, arrived or not."""
     spans: list[Span] = field(default_factory=list)
+    token: str = ""
+    """What its callers sign in with; with one, errors quote it, and what was asked."""
 
     def __post_init__(self) -> None:
         self.context = copy_context()
@@ -203,7 +205,7 @@ class MemoryScim:
         try:
             response = self._answer(request)
         except ScimError as error:
-            response = self._refusal(error)
+            response = self._refusal(error, request)
         if kept is not None:
             self.users, self.groups = kept
         if request.method == "POST" and response.body and request.path == "/Users" and response.status == 201:
@@ -233,7 +235,14 @@ class MemoryScim:
         now = asyncio.get_running_loop().time()
         self.journal.append(Call(now, sent_at, caller, request.method, request.path, plan.status))
         headers = {} if plan.retry_after is None else {"retry-after": str(plan.retry_after)}
-        return ScimResponse(plan.status, plan.body, headers)
+        return ScimResponse(plan.status, self._talkative(plan.body or {}, request), headers)
+
+    def _talkative(self, body: dict[str, Any], request: ScimRequest) -> dict[str, Any]:
+        """An error as many write it: it quotes what it was asked, and by whose right."""
+        if not self.token:
+            return body
+        asked = orjson.dumps([request.path, request.query, request.body]).decode()
+        return {**body, "detail": f"Bearer {self.token} may not do that: {asked}"}
 
     def _answer(self, request: ScimRequest) -> ScimResponse:
         collection, _, resource_id = request.path.removeprefix("/").partition("/")
@@ -289,11 +298,11 @@ class MemoryScim:
             if value and any(one.get(name) == value and one["id"] != body.get("id") for one in self.users.values()):
                 raise ScimError(409, f"{name} is taken", "uniqueness")
 
-    def _refusal(self, error: ScimError) -> ScimResponse:
+    def _refusal(self, error: ScimError, request: ScimRequest) -> ScimResponse:
         body = {"status": str(error.status)}
         if error.scim_type and self.habits.names_conflicts:
             body["scimType"] = error.scim_type
-        return ScimResponse(error.status, body)
+        return ScimResponse(error.status, self._talkative(body, request))
 
     def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
         shown: dict[str, Any] = _copy(row)

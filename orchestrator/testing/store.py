@@ -14,7 +14,15 @@ from orchestrator.domain.breaker import Held, Window
 from orchestrator.domain.history import EARLIEST
 from orchestrator.domain.person import Person
 from orchestrator.domain.timers import rank
-from orchestrator.ports import ApplicationHealth, ParkedAccount, ProgressUpdate, Quarantined, ResolveChanges, Timer
+from orchestrator.ports import (
+    ApplicationHealth,
+    ParkedAccount,
+    Place,
+    ProgressUpdate,
+    Quarantined,
+    ResolveChanges,
+    Timer,
+)
 from orchestrator.testing import holding
 from orchestrator.testing.auditing import SUBJECT, MemoryAuditIndex, MemorySubjectStore, NamesPeople
 from orchestrator.testing.references import References
@@ -85,6 +93,12 @@ class MemoryResolveTransaction(NamesPeople):
         """Which of these events are in the inbox already."""
         await self._transaction.statement()
         return {key for key in keys if self._transaction.get(INBOX, key) is not None}
+
+    async def quarantined(self, records: Sequence[Place]) -> Mapping[Place, bytes | None]:
+        """The bytes of those of these records that are in quarantine already."""
+        await self._transaction.statement()
+        rows = {place: self._transaction.get(QUARANTINED, place) for place in records}
+        return {place: row.value for place, row in rows.items() if row is not None}
 
     async def correlate_emails(self, emails: Sequence[str]) -> Mapping[str, list[str]]:
         """The persons that hold each of these e-mail addresses (lower case)."""
@@ -230,9 +244,10 @@ class MemoryConvergeStore:
         async with self._tables.write() as transaction:
             await transaction.upsert(HEALTH, app, keep)
 
-    async def load_health(self, app: str) -> ApplicationHealth | None:
-        """What was remembered last."""
-        return (await self._tables.read(HEALTH)).get(app)
+    async def load_health(self, apps: Sequence[str]) -> dict[str, ApplicationHealth]:
+        """What was remembered last of these applications; one of which nothing is known is absent."""
+        rows = await self._tables.read(HEALTH)
+        return {app: rows[app] for app in apps if app in rows}
 
 
 class MemoryConvergeTransaction(References):

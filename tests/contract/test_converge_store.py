@@ -255,21 +255,24 @@ async def test_a_known_group_is_claimed_by_nobody_until_it_is_forgotten(store: S
 
 
 async def test_how_an_application_is_doing_is_remembered(store: SqlConvergeStore) -> None:
-    assert await store.load_health("crm") is None
+    assert await store.load_health(["crm"]) == {}
     paused = ApplicationHealth("paused", "401", since=NOW, not_before=NOW + MINUTE)
     for health in (ApplicationHealth("open"), paused, ApplicationHealth("open", since=NOW)):
         await store.save_health("crm", health)
-        assert await store.load_health("crm") == health
-    assert await store.load_health("wiki") is None
+        assert await store.load_health(["crm"]) == {"crm": health}
+    await store.save_health("code", paused)
+    known = {"crm": health, "code": paused}
+    assert await store.load_health(["code", "wiki", "crm"]) == known
+    assert await store.load_health([]) == {}
 
 
 async def test_a_wait_that_one_process_was_asked_for_is_not_ended_by_another(store: SqlConvergeStore) -> None:
     throttled = ApplicationHealth("throttled", "429", NOW, NOW + MINUTE)
     await store.save_health("crm", throttled)
     await store.save_health("crm", ApplicationHealth("open", since=NOW + MINUTE / 2))
-    assert await store.load_health("crm") == throttled
+    assert await store.load_health(["crm"]) == {"crm": throttled}
     await store.save_health("crm", ApplicationHealth("open", since=NOW + MINUTE))
-    assert await store.load_health("crm") == ApplicationHealth("open", since=NOW + MINUTE)
+    assert await store.load_health(["crm"]) == {"crm": ApplicationHealth("open", since=NOW + MINUTE)}
 
 
 async def refer(store: SqlConvergeStore, person_id: str, referred: str, **known: object) -> None:

@@ -307,6 +307,10 @@ async def test_quarantined_bytes_survive(
         row = (await connection.execute(sa.select(quarantined_table))).one()
     assert (row.key, row.value, row.offset, row.received_at) == (key, value, 1 << 40, NOW)
     assert (row.reason, row.event_id) == (_shown(reason), _shown(event_id))
+    place, other = ("hr.events", 0, 1 << 40), ("hr.events", 1, 1 << 40)
+    async with SqlResolveStore(database).transaction() as transaction:
+        assert await transaction.quarantined([other, place]) == {place: value}
+        assert await transaction.quarantined([other]) == {}
 
 
 def _shown(text: str | None) -> str | None:

@@ -27,6 +27,7 @@ from orchestrator.domain.account import Account, AccountStatus, Progress, comman
 from orchestrator.domain.person import Decision, Person
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import new_subject
+from orchestrator.flows.account_steps import RECHECK
 from orchestrator.flows.application import Application
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
@@ -257,11 +258,12 @@ class Connector:
             await self._transport.close()
 
 
-def is_applied(progress: Progress, revision: int) -> bool:
-    """Whether a revision is done, and nothing is left open."""
+def is_applied(progress: Progress, revision: int, *, but_for_a_look: bool = False) -> bool:
+    """Whether a revision is done, and nothing is left open; or nothing but one more look at the account."""
     return (
         progress.applied_revision == revision
         and progress.status is AccountStatus.APPLIED
-        and progress.intent is None
+        and (progress.intent or "").startswith(RECHECK if but_for_a_look else "")
+        and (progress.intent is not None) is but_for_a_look
         and progress.error is None
     )

@@ -54,12 +54,70 @@ def test_a_404_to_a_deactivation_is_not_believed() -> None:
     at_the_desk(story)
 
 
+def test_a_leaver_whom_nothing_shows_is_looked_for_once_more() -> None:
+    """A 404 of the route, and every read from a replica that did not know of the account yet."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.when("PATCH /Users", MISSING)
+        desk.script.stale = [5.0] * 4
+        await desk.want("inactive")
+        assert [one.active for one in desk.accounts] == [True], "nobody could know"
+        await asyncio.sleep(100)
+        await desk.converge()
+        assert [one.active for one in desk.accounts] == [False]
+        assert desk.progress.intent is None
+
+    at_the_desk(story)
+
+
 def test_a_404_to_a_deletion_is_not_believed() -> None:
     async def story(desk: Desk) -> None:
         await desk.want("active")
         desk.when("DELETE /Users", MISSING)
         await desk.want("absent")
         assert desk.accounts == []
+
+    at_the_desk(story)
+
+
+def test_a_deletion_without_effect_is_not_taken_for_one() -> None:
+    """The end of retention was reached in our log alone."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.when("DELETE /Users", Plan("ineffective"))
+        await desk.want("absent")
+        assert desk.accounts == []
+        assert desk.progress.applied_revision == 2
+
+    at_the_desk(story)
+
+
+def test_deletions_that_never_have_an_effect_are_told() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.when("DELETE /Users", *[Plan("ineffective")] * 9)
+        await desk.want("absent")
+        assert desk.progress.error_code == "not_effective"
+        assert desk.progress.applied_revision == 1
+        await desk.converge()
+        await desk.converge()
+        assert desk.progress.status is AccountStatus.PARKED
+
+    at_the_desk(story)
+
+
+def test_a_read_that_still_shows_a_deleted_account_is_no_denial() -> None:
+    """A replica is behind: the second deletion finds nothing, so the first one has worked."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await asyncio.sleep(10)
+        desk.script.stale = [5.0]
+        await desk.want("absent")
+        assert desk.accounts == []
+        assert desk.progress.applied_revision == 2
 
     at_the_desk(story)
 

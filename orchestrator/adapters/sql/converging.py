@@ -146,11 +146,11 @@ class SqlConvergeStore:
                 },
             )
 
-    async def load_health(self, app: str) -> ApplicationHealth | None:
-        """What was remembered last."""
+    async def load_health(self, apps: Sequence[str]) -> dict[str, ApplicationHealth]:
+        """What was remembered last of these applications; one of which nothing is known is absent."""
         async with self._database.read() as connection:
-            row = (await connection.execute(sa.select(application).where(application.c.app == app))).first()
-            return read_health(row) if row else None
+            rows = await connection.execute(sa.select(application).where(application.c.app.in_(apps)))
+            return {row.app: read_health(row) for row in rows}
 
 
 class SqlConvergeTransaction:

@@ -19,7 +19,7 @@ from orchestrator.domain.account import Account
 from orchestrator.domain.breaker import Held, Window
 from orchestrator.domain.person import Person
 from orchestrator.domain.sealing import Subject
-from orchestrator.ports import ResolveChanges, Timer
+from orchestrator.ports import Place, ResolveChanges, Timer
 
 SAFETY_NET = timedelta(minutes=15)
 """A command that did not arrive by then is issued again. Far longer than any healthy backlog."""
@@ -110,6 +110,13 @@ class SqlResolveTransaction:
         stored = {inbox_key(key): key for key in keys}
         rows = await self._connection.execute(self._statements.seen, self._statements.values(list(stored)))
         return {stored[key] for key in rows.scalars()}
+
+    async def quarantined(self, records: Sequence[Place]) -> Mapping[Place, bytes | None]:
+        """The bytes of those of these records that are in quarantine already."""
+        place = sa.tuple_(quarantined.c.topic, quarantined.c.partition, quarantined.c.offset)
+        columns = (quarantined.c.topic, quarantined.c.partition, quarantined.c.offset, quarantined.c.value)
+        rows = await self._connection.execute(sa.select(*columns).where(place.in_(records)))
+        return {(topic, partition, offset): value for topic, partition, offset, value in rows}
 
     async def correlate_emails(self, emails: Sequence[str]) -> Mapping[str, list[str]]:
         """The persons that hold each of these e-mail addresses (lower case)."""

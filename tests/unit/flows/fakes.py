@@ -230,10 +230,10 @@ class FakeConvergeStore:
         self._touch()
         self.health.append(health)
 
-    async def load_health(self, app: str) -> ApplicationHealth | None:
+    async def load_health(self, apps: Sequence[str]) -> dict[str, ApplicationHealth]:
         """See `ports.ConvergeStore`."""
         self._touch()
-        return self.health[-1] if self.health else None
+        return dict.fromkeys(apps, self.health[-1]) if self.health else {}
 
 
 class FakeConvergeTransaction:

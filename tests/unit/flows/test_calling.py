@@ -11,8 +11,7 @@ from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.domain.outcome import LONGEST_WAIT
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import Ambiguous, ApplicationDown, RateLimited, Rejected, ScimError, Unavailable
-from orchestrator.flows import calling
-from orchestrator.flows import lane as lane_module
+from orchestrator.flows import calling, health_watch
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.calling import Caller, Gate
 from orchestrator.flows.lane import Lanes
@@ -336,7 +335,7 @@ async def test_what_was_paused_stays_so_until_a_probe_succeeds(
 async def test_what_another_process_was_told_binds_this_one(
     lanes: tuple[Lanes, FakeConvergeStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(health_watch, "WATCH_SECONDS", 0.01)
     lane, store = lanes
     await lane.start()
     store.health.append(ApplicationHealth("throttled", "429", NOW, NOW + timedelta(seconds=30)))
@@ -346,7 +345,7 @@ async def test_what_another_process_was_told_binds_this_one(
 async def test_an_operators_stop_is_obeyed_at_once_and_after_a_restart(
     lanes: tuple[Lanes, FakeConvergeStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(health_watch, "WATCH_SECONDS", 0.01)
     lane, store = lanes
     stopped = ApplicationHealth("open", stop=OperatorStop("ada", "maintenance", NOW))
     store.health.append(stopped)
