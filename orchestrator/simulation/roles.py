@@ -20,6 +20,7 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit import AuditFlow
 from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.breaking import Breaker
 from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher
@@ -74,6 +75,7 @@ class Plant:
     life: LoopClock
     wall: LoopClock
     audit_log: MemoryAuditLog = field(default_factory=MemoryAuditLog)
+    breaker: Breaker = field(default_factory=Breaker)
 
 
 class SimulatedRuntime:
@@ -89,7 +91,9 @@ class SimulatedRuntime:
     def resolve_flow(self) -> ResolveFlow:
         """See `Runtime`."""
         plant, writer = self.plant, AuditWriter("resolver", self.plant.wall.now())
-        return ResolveFlow(plant.store.resolve, self.outbox, writer, plant.policy, plant.life, plant.wall)
+        return ResolveFlow(
+            plant.store.resolve, self.outbox, writer, plant.policy, plant.life, plant.wall, breaker=plant.breaker
+        )
 
     def relay_flow(self) -> RelayFlow:
         """See `Runtime`."""
