@@ -7,7 +7,7 @@ where they stand alone. Operators are named, as `actor`: that they can be is the
 **What.** `details` hold codes, counts, instants, names of attributes, and groups, which are entitlements. `sealed` is
 what is personal, one JSON object under the subject's key (`orchestrator.domain.sealing`). By kind:
 
-- event_received: type, stated_at, effective (when stated), reason_given. Sealed: person_id, stated (the event's data).
+- event_received: type, stated_at, effective (when stated), reason_given; app and group of an entitlement. Sealed: person_id, stated (the event's data).
 - person_resolved: outcome, transition, status, changed, problems. Sealed: before, after (the attributes that changed),
   problems.
 - command_issued: command, state, previous_state, groups, effective_at, since (of the state that a patch goes on with). Sealed: before, after (the mapped attributes

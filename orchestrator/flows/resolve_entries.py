@@ -13,7 +13,7 @@ from orchestrator.domain.resolve import Cause, Raised, Resolution
 from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, differing
 from orchestrator.flows.audit_writer import Entry, actor_of
 from schemas.audit import AuditKind
-from schemas.changes import Change
+from schemas.changes import Change, EntitlementGranted, EntitlementRevoked
 from schemas.envelope import Envelope, timestamp
 
 EFFECTIVE = ("effective", "starts", "start_date", "ends_at", "last_day", "contract_end", "ends", "due")
@@ -117,6 +117,8 @@ def _received(about: About) -> dict[str, Any]:
             break
     if stated.get("reason"):
         details["reason_given"] = True
+    if isinstance(about.change, EntitlementGranted | EntitlementRevoked):
+        details.update(app=about.change.app, group=about.change.group)
     return details
 
 

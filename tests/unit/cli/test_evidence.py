@@ -1,5 +1,6 @@
 """`jml audit search|export`, `jml access` and `jml report`: what auditors type, on a log and on a copy of it."""
 
+import asyncio
 import csv
 import io
 import re
@@ -17,9 +18,12 @@ from orchestrator.config import Config
 from orchestrator.evidence.entries import Keyring
 from orchestrator.evidence.reports import REPORTS
 from schemas.envelope import timestamp
+from tests.audit_log import write_log
 from tests.forge import forge
 from tests.unit.cli.console import Jml
 from tests.unit.evidence.story import ANN, BOB, START, Keys, Story, at, seal
+from tests.unit.evidence.test_account_changes import validator
+from tests.unit.flows.resolving import Office
 
 
 def story() -> Story:
@@ -141,6 +145,28 @@ def test_a_part_is_exported_with_what_was_before_it_in_mind(jml: Jml, log: Path)
 
 
 @pytest.mark.usefixtures("keys")
+def test_what_a_source_says_of_an_entitlement_is_exported_without_any_key(jml: Jml, folder: Path) -> None:
+    """From the event to the file: the resolver, the auditor's log, the command, the published schema."""
+    office = Office(None)
+
+    async def life() -> None:
+        place = {"app": "crm", "group": "on-call"}
+        await office.tell(office.joins("ada"))
+        await office.tell(office.event("worker.entitlement_granted", "ada", ends="2026-04-01", reason="duty", **place))
+        await office.tell(office.event("worker.entitlement_revoked", "ada", **place))
+
+    asyncio.run(life())
+    write_log(folder / "copy", [office.records])
+    answer = jml("audit", "export", "--format", "ocsf", "--log", folder / "copy")
+    found = [orjson.loads(line) for line in answer.out.splitlines()]
+    assert [event["type_uid"] for event in found] == [300501, 300502]
+    for event in found:
+        validator(event["class_uid"]).validate(event)
+        assert event["privileges"] == ["on-call"]
+        assert event["resources"] == [{"name": "crm", "type": "application"}]
+        assert event["user"]["uid"] == office.entries("event_received")[0]["subject"]
+
+
 @pytest.mark.parametrize("format_", ["jsonl", "csv", "ocsf", "entra"])
 def test_personal_values_have_to_be_asked_for(jml: Jml, log: Path, format_: str) -> None:
     kept = jml("audit", "export", "--format", format_, "--kind", "command_applied").out
