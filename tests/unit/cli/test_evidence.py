@@ -144,18 +144,18 @@ def test_a_part_is_exported_with_what_was_before_it_in_mind(jml: Jml, log: Path)
     assert [orjson.loads(line)["type_uid"] for line in answer.out.splitlines()] == [300105, 300604]
 
 
-@pytest.mark.usefixtures("keys")
 def test_what_a_source_says_of_an_entitlement_is_exported_without_any_key(jml: Jml, folder: Path) -> None:
     """From the event to the file: the resolver, the auditor's log, the command, the published schema."""
-    office = Office(None)
 
-    async def life() -> None:
+    async def life() -> Office:
+        office = Office(None)
         place = {"app": "crm", "group": "on-call"}
         await office.tell(office.joins("ada"))
         await office.tell(office.event("worker.entitlement_granted", "ada", ends="2026-04-01", reason="duty", **place))
         await office.tell(office.event("worker.entitlement_revoked", "ada", **place))
+        return office
 
-    asyncio.run(life())
+    office = asyncio.run(life())
     write_log(folder / "copy", [office.records])
     answer = jml("audit", "export", "--format", "ocsf", "--log", folder / "copy")
     found = [orjson.loads(line) for line in answer.out.splitlines()]
@@ -167,6 +167,7 @@ def test_what_a_source_says_of_an_entitlement_is_exported_without_any_key(jml: J
         assert event["user"]["uid"] == office.entries("event_received")[0]["subject"]
 
 
+@pytest.mark.usefixtures("keys")
 @pytest.mark.parametrize("format_", ["jsonl", "csv", "ocsf", "entra"])
 def test_personal_values_have_to_be_asked_for(jml: Jml, log: Path, format_: str) -> None:
     kept = jml("audit", "export", "--format", format_, "--kind", "command_applied").out
