@@ -112,6 +112,10 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
             ("missing", []),
         ]
         assert all(one["subject"] and one["sealed"] for one in marked)
+        async def signed() -> bool:
+            return len(await reported(here, "orphans", "account")) == 3
+
+        await eventually(signed)  # a report ends where the newest checkpoint does
         orphans = await reported(here, "orphans", "finding", "account", "person", "count", "action")
         assert orphans == [("orphan", stray, "", 1, "none")] * 3, "each run found it"
         drift = await reported(here, "drift", "finding", "account", "person", "attributes", "count", "action")
