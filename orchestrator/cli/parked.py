@@ -156,8 +156,11 @@ def _entry(one: ParkedAccount, subject: Subject, operator: str, reason: str, now
         correlation_id=one.correlation_id,
         policy=one.policy,
         details=details,
-    )
+    ).behind(one.version + 1)
 
 
 def _documents(accounts: Sequence[ParkedAccount]) -> list[dict[str, Any]]:
-    return [{**asdict(one), "leaver": one.leaver} for one in accounts]
+    documents = [{**asdict(one), "leaver": one.leaver} for one in accounts]
+    for document in documents:
+        del document["version"]
+    return documents

@@ -34,7 +34,7 @@ BUCKETS = 60
 """Parts of the window. What passed in a part leaves the window when all of the part is past it, never before."""
 LONGEST_SOURCE = 200
 
-_RANK = {"absent": 0, "inactive": 1, "active": 2}
+_RANK = {"absent": 0, "inactive": 1, "staged": 1, "active": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from orchestrator.evidence.entries import Recorded
 _STATES = {"create": "active", "patch": "active", "reactivate": "active", "deactivate": "inactive", "delete": "absent"}
 _DONE = ("command_applied", "account_verified")
 _FAILED = {"command_retried": "retrying", "command_parked": "parked"}
-_STOPPED = {"command_held": "held", "command_released": "pending", "command_rejected": "rejected"}
+_HOLDS = {"command_held": "held", "command_released": "", "command_rejected": "rejected"}
+_MOVES = frozenset({*_DONE, *_FAILED, "call_intended", "account_linked", "account_unlinked"})
 _WRITES = ("POST", "PUT", "PATCH")
 
 
@@ -59,13 +60,33 @@ class Holding:
     applied_at: datetime | None = None
     verified_at: datetime | None = None
     waiting: dict[int, tuple[str, ...] | None] = field(default_factory=dict)
+    hold: tuple[int, str] | None = None
+    """The revision that the breaker keeps from being issued, and whether it is `held` or `rejected`."""
     outcome: tuple[int, datetime] | None = None
     """Revision and time of the last outcome; one that is older and comes later in the log says nothing new."""
+    fence: int = 0
+    """The version of the account's row that the newest entry made."""
 
     @property
     def has_access(self) -> bool:
         """Whether the application lets the person in, as far as the log knows."""
         return self.actual == "active"
+
+    def is_news(self, one: Recorded) -> bool:
+        """Whether an entry is newer than what is known of the account.
+
+        An entry may come late: a relay publishes those of a process that died, and those of operators' commands. The
+        fence tells. Logs from before there was one have revisions and clocks.
+        """
+        fence = one.details.get("fence")
+        if isinstance(fence, int):
+            newer, self.fence = fence > self.fence, max(fence, self.fence)
+            return newer
+        if self.outcome is None:
+            return True
+        if one.kind in _DONE or one.kind in _FAILED:
+            return (one.revision, one.at) >= self.outcome
+        return one.at >= self.outcome[1]
 
 
 class Replay:
@@ -107,6 +128,8 @@ class Replay:
         # Two resolvers may publish in another order than they saved; revisions are dense and say which is newer.
         if self._at is None or one.at <= self._at:
             holding.desired = _newest(holding.desired, found, one)
+            if holding.hold is not None and found.revision >= holding.hold[0]:
+                holding.hold = None
             if found.revision > holding.applied_revision:
                 holding.waiting[found.revision] = found.groups
             elif found.revision == holding.applied_revision and holding.actual == "active":
@@ -123,7 +146,7 @@ class Replay:
             revision=one.revision,
             state=state,
             groups=one.names("groups") if isinstance(one.details.get("groups"), list) else None,
-            since=effective_at,
+            since=one.instant("since") or effective_at,
             effective_at=effective_at,
             recorded_at=one.at,
             event_id=entry.get("event_id") or "",
@@ -146,7 +169,7 @@ def desired_state(one: Recorded) -> str:
 def _newest(known: Desired | None, found: Desired, one: Recorded) -> Desired:
     """The newer of the two, with the beginning of its state: a patch goes on with a state that an earlier revision
     began, and that one may be read later."""
-    began = one.details.get("command") != "patch"
+    began = one.details.get("command") != "patch" or "since" in one.details
     if known is None or found.revision > known.revision:
         if began:
             return replace(found, began_by=found.revision)
@@ -159,27 +182,40 @@ def _newest(known: Desired | None, found: Desired, one: Recorded) -> Desired:
 
 def _happened(holding: Holding, one: Recorded) -> None:
     kind = one.kind
-    if kind == "call_intended":
+    if kind in _HOLDS:
+        _held(holding, one)
+    elif not _moves(one) or not holding.is_news(one):
+        return
+    elif kind in _DONE:
+        _done(holding, one)
+    elif kind in _FAILED:
+        _failed(holding, one)
+    else:
         holding.unsure = True
-    elif kind in _DONE or kind in _FAILED:
-        order = (one.revision, one.at)
-        if holding.outcome is not None and order < holding.outcome:
-            return
-        holding.outcome = order
-        if kind in _DONE:
-            _done(holding, one)
-        else:
-            _failed(holding, one)
-    elif kind in _STOPPED:
-        holding.status = _STOPPED[kind]
-        holding.code = one.text("code")
-    elif kind == "operator_acted" and one.text("action").startswith("retry"):
-        holding.status, holding.attempts = "pending", 0
-    elif kind == "account_unlinked":
-        holding.unsure = True
+        if kind == "account_unlinked":
+            holding.status, holding.code = "parked", "unlinked"
+        elif kind != "call_intended":  # somebody has the connector look at the account
+            holding.status, holding.attempts, holding.code = "pending", 0, ""
+
+
+def _moves(one: Recorded) -> bool:
+    """Whether an entry changes how far the connector has come with an account."""
+    if one.kind == "operator_acted":
+        return one.text("action") == "retry_parked"
+    if one.kind == "reconciled":
+        return one.text("action") == "marked"
+    return one.kind in _MOVES
+
+
+def _held(holding: Holding, one: Recorded) -> None:
+    """What is held is beside the account, which goes on as it was issued last."""
+    if holding.desired is None or one.revision > holding.desired.revision:
+        hold = "rejected" if one.instant("rejected_at") is not None else _HOLDS[one.kind]
+        holding.hold = (one.revision, hold) if hold else None
 
 
 def _done(holding: Holding, one: Recorded) -> None:
+    holding.outcome = (one.revision, one.at)
     holding.applied_revision = max(holding.applied_revision, one.revision)
     holding.actual = one.text("state") or (holding.desired.state if holding.desired else None)
     wanted = holding.waiting.get(one.revision, holding.groups)
@@ -193,6 +229,7 @@ def _done(holding: Holding, one: Recorded) -> None:
 
 
 def _failed(holding: Holding, one: Recorded) -> None:
+    holding.outcome = (one.revision, one.at)
     holding.status, holding.code, holding.unsure = _FAILED[one.kind], one.text("code"), True
     attempts = one.details.get("attempts")
     holding.attempts = attempts if isinstance(attempts, int) else holding.attempts + 1

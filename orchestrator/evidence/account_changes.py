@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.evidence.access import Replay
+from orchestrator.evidence.access import Replay, desired_state
 from orchestrator.evidence.entries import Recorded
 
 Action = Literal["create", "enable", "update", "disable", "delete", "link", "unlink", "none"]
@@ -62,6 +62,8 @@ class AccountChanges:
         if outcome is None or holding is None:
             return None
         wanted = holding.desired.state if holding.desired is not None else None
+        if outcome in ("held", "rejected"):
+            wanted = desired_state(one) or wanted
         after = one.text("state") or (holding.actual if outcome == "success" else wanted)
         if one.kind in ("account_linked", "account_unlinked"):
             action: Action = "link" if one.kind == "account_linked" else "unlink"
@@ -78,7 +80,11 @@ def _action(before: str | None, after: str | None, one: Recorded) -> Action:
         if had == "active":
             return "update" if _wrote(one.details.get("calls")) or one.names("changed") else "none"
         return "create" if had == "absent" else "enable"
-    if after == "inactive":
+    if after == "staged" and had == "absent":
+        return "create"
+    if after == "staged" and had != "active":
+        return "update" if _wrote(one.details.get("calls")) or one.names("changed") else "none"
+    if after in ("inactive", "staged"):
         return "disable" if had == "active" or _wrote(one.details.get("calls")) else "none"
     return "delete" if had != "absent" or _wrote(one.details.get("calls")) else "none"
 

@@ -50,6 +50,11 @@ class Entry(NamedTuple):
     details: Mapping[str, Any] | None = None
     sealed: Mapping[str, Any] | None = None
 
+    def behind(self, fence: int) -> "Entry":
+        """With the version of the account's row that its transaction makes: it says which entry of an account is the
+        newer one, whatever clocks say and whoever was published first."""
+        return self._replace(details={**(self.details or {}), "fence": fence})
+
 
 def actor_of(source: str) -> str:
     """Who caused an event, by its source: the source itself, `scheduler`, or `operator:NAME`."""

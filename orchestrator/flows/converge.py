@@ -301,7 +301,8 @@ class Converge:
     ) -> bool:
         appeared = progress.remote_id is not None and progress.remote_id != before.remote_id
         update = ProgressUpdate(account.person_id, progress, attention_at, appeared, link)
-        saved = await self._saver.save(update, entries, revision=account.revision)
+        fenced = [one.behind(progress.version + 1) for one in entries]
+        saved = await self._saver.save(update, fenced, revision=account.revision)
         if saved:
             for entry in entries:
                 COMMANDS.labels(self._app, entry.kind.value).inc()

@@ -9,11 +9,13 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 
+from orchestrator.domain.account import Account
 from orchestrator.domain.breaker import Held
 from orchestrator.domain.policy import Policy, retention_end
-from orchestrator.domain.resolve import RETENTION_END
-from orchestrator.domain.sealing import Subject
+from orchestrator.domain.resolve import RETENTION_END, Raised
+from orchestrator.domain.sealing import Subject, differing
 from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.resolve_entries import issue
 from orchestrator.ports import OperatorStop, OperatorStore, Timer
 from schemas.audit import AuditKind
 from schemas.envelope import timestamp
@@ -40,7 +42,9 @@ async def release(
             taken = [one for one in await transaction.take(app, person_ids) if _as_chosen(one, wanted)]
             released = [_released(one, policy, now) for one in taken]
             timers = [timer for one in released if (timer := _retention(one, policy)) is not None]
+            before = await transaction.issued(app, [one.account.person_id for one in taken]) if taken else {}
             entries = [_entry(AuditKind.COMMAND_RELEASED, one, operator, reason, now) for one in taken]
+            entries += [_issued(one, before.get(one.account.person_id), operator, now) for one in released]
             await transaction.released(released, timers, writer.stamp(entries), now=now)
         writer.saved(len(entries))
         done += taken
@@ -92,7 +96,9 @@ def _released(one: Held, policy: Policy, now: datetime) -> Held:
     if app_policy is None or one.account.state != "inactive":
         return one
     end = retention_end(app_policy, one.account.since)
-    return replace(one, account=replace(one.account, since=now)) if end is not None and end <= now else one
+    if end is None or end > now:
+        return one
+    return replace(one, account=replace(one.account, since=now), effective_at=now)
 
 
 def _retention(one: Held, policy: Policy) -> Timer | None:
@@ -110,6 +116,15 @@ def _batches(chosen: Sequence[Held]) -> Iterator[tuple[str, list[str]]]:
         ids = [one.account.person_id for one in held]
         for start in range(0, len(ids), BATCH):
             yield app, ids[start : start + BATCH]
+
+
+def _issued(one: Held, before: Account | None, operator: str, now: datetime) -> Entry:
+    """That the command goes out, as the resolver says it of those that were never held."""
+    account = one.account
+    return _entry(AuditKind.COMMAND_ISSUED, one, operator, "", now)._replace(
+        details=issue(Raised(account, one.kind, one.effective_at), before),
+        sealed=differing(before.resource if before is not None else {}, account.resource),
+    )
 
 
 def _entry(kind: AuditKind, one: Held, operator: str, reason: str, now: datetime) -> Entry:

@@ -54,7 +54,7 @@ async def link(
             error_code=None,
             error=None,
         )
-        entry = _entry(Act.LINK, account, progress, remote_id, operator, reason, now)
+        entry = _entry(Act.LINK, account, progress, remote_id, operator, reason, now).behind(progress.version + 1)
         await transaction.save(app, [ProgressUpdate(person_id, pending, now)], writer.stamp([entry]), now=now)
         await transaction.look_again(app, [person_id], now=now)
     writer.saved(1)
@@ -87,7 +87,7 @@ async def unlink(
             error_code=Unlinked.code,
             error=f"{operator} unlinked the account",
         )
-        entry = _entry(Act.UNLINK, account, progress, remote_id, operator, reason, now)
+        entry = _entry(Act.UNLINK, account, progress, remote_id, operator, reason, now).behind(progress.version + 1)
         await transaction.save(app, [ProgressUpdate(person_id, parked, None)], writer.stamp([entry]), now=now)
     writer.saved(1)
     return remote_id

@@ -157,7 +157,10 @@ async def look_again(
                 )
                 for account, progress in chosen
             ]
-            entries = [_marked(account, progress, wanted, actor, now) for account, progress in chosen]
+            entries = [
+                _marked(account, progress, wanted, actor, now).behind(progress.version + 1)
+                for account, progress in chosen
+            ]
             if updates:
                 await transaction.save(app, updates, writer.stamp(entries), now=now)
         writer.saved(len(entries))

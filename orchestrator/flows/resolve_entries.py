@@ -13,7 +13,7 @@ from orchestrator.domain.resolve import Cause, Raised, Resolution
 from orchestrator.domain.sealing import SOMEBODY, Subject, anonymous, differing
 from orchestrator.flows.audit_writer import Entry, actor_of
 from schemas.audit import AuditKind
-from schemas.changes import Change
+from schemas.changes import Change, EntitlementGranted, EntitlementRevoked
 from schemas.envelope import Envelope, timestamp
 
 EFFECTIVE = ("effective", "starts", "start_date", "ends_at", "last_day", "contract_end", "ends", "due")
@@ -38,7 +38,7 @@ def decided(about: About, resolution: Resolution, before: Mapping[str, Account],
     for raised in resolution.raised:
         was = before.get(raised.account.app)
         changed = differing(was.resource if was else {}, raised.account.resource)
-        entries.append(_entry(about, AuditKind.COMMAND_ISSUED, _issued(raised, was), changed, raised.account))
+        entries.append(_entry(about, AuditKind.COMMAND_ISSUED, issue(raised, was), changed, raised.account))
     entries += [_entry(about, AuditKind.TIMER_SET, _timer(boundary)) for boundary in resolution.timers_set]
     entries += [_entry(about, AuditKind.TIMER_CANCELLED, _timer(boundary)) for boundary in resolution.timers_cancelled]
     return entries
@@ -117,6 +117,8 @@ def _received(about: About) -> dict[str, Any]:
             break
     if stated.get("reason"):
         details["reason_given"] = True
+    if isinstance(about.change, EntitlementGranted | EntitlementRevoked):
+        details.update(app=about.change.app, group=about.change.group)
     return details
 
 
@@ -141,7 +143,8 @@ def _resolved(about: About, resolution: Resolution, outcome: str) -> Entry:
     return _entry(about, AuditKind.PERSON_RESOLVED, details, values, policy=about.policy)
 
 
-def _issued(raised: Raised, before: Account | None) -> dict[str, Any]:
+def issue(raised: Raised, before: Account | None) -> dict[str, Any]:
+    """What is told of a command that goes out; `before` is the account as it was issued last."""
     account = raised.account
     details: dict[str, Any] = {
         "command": raised.kind,
@@ -149,6 +152,8 @@ def _issued(raised: Raised, before: Account | None) -> dict[str, Any]:
         "groups": account.groups,
         "effective_at": timestamp(raised.effective_at),
     }
+    if raised.kind == "patch":  # goes on with a state that began before, perhaps by a decision that was never issued
+        details["since"] = timestamp(account.since)
     if before is not None:
         details["previous_state"] = before.state
     return details

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from orchestrator.domain.account import Account
 from orchestrator.domain.breaker import Held
 from orchestrator.domain.health import OperatorStop
 from orchestrator.domain.person import Person
@@ -69,6 +70,10 @@ class HoldTransaction(Protocol):
 
     async def take(self, app: str, person_ids: Sequence[str]) -> list[Held]:
         """Lock those persons, and return what is held of their accounts still, or was rejected, in id order."""
+        ...
+
+    async def issued(self, app: str, person_ids: Sequence[str]) -> dict[str, Account]:
+        """Their accounts as they were issued last, by person."""
         ...
 
     async def released(

@@ -49,6 +49,8 @@ class ParkedAccount:
     policy: str
     candidates: tuple[str, ...] = ()
     """The ids of the accounts that could be the person's, where there are several."""
+    version: int = 0
+    """Of the row; see `domain.account.Progress`."""
 
     @property
     def leaver(self) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from orchestrator.domain import outcome
 from orchestrator.errors import Ambiguous
 from orchestrator.flows import (
     account_call,
@@ -178,7 +179,7 @@ def _trust_the_deletion() -> Sequence[AbstractContextManager[Any]]:
 
 
 def _blame_the_account() -> Sequence[AbstractContextManager[Any]]:
-    classify = calling.classify
+    classify = outcome.classify
 
     def personally(status: int, *more: Any, **named: Any) -> Any:
         return classify(400 if status in (401, 403) else status, *more, **named)
@@ -220,7 +221,7 @@ def _quarantine_again() -> Sequence[AbstractContextManager[Any]]:
 
 
 def _quote() -> Sequence[AbstractContextManager[Any]]:
-    classify = calling.classify
+    classify = outcome.classify
 
     def quoting(status: int, body: Any, *more: Any, **named: Any) -> Any:
         error = classify(status, body, *more, **named)

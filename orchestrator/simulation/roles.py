@@ -21,6 +21,7 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit import AuditFlow
 from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.breaking import Breaker
 from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.health_watch import HealthWatch
 from orchestrator.flows.lane import Lanes
@@ -84,6 +85,7 @@ class Plant:
     audit_log: MemoryAuditLog = field(default_factory=MemoryAuditLog)
     concurrency: int = CONCURRENCY
     """Calls at once to one application, from one process."""
+    breaker: Breaker = field(default_factory=Breaker)
 
 
 class SimulatedRuntime:
@@ -103,7 +105,9 @@ class SimulatedRuntime:
     def resolve_flow(self) -> ResolveFlow:
         """See `Runtime`."""
         plant, writer = self.plant, AuditWriter("resolver", self.wall.now())
-        return ResolveFlow(plant.store.resolve, self.outbox, writer, plant.policy, self.clock, self.wall)
+        return ResolveFlow(
+            plant.store.resolve, self.outbox, writer, plant.policy, self.clock, self.wall, breaker=plant.breaker
+        )
 
     def relay_flow(self) -> RelayFlow:
         """See `Runtime`."""

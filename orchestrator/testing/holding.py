@@ -6,8 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from orchestrator.domain.account import Account
 from orchestrator.domain.breaker import Held, Window
+from orchestrator.domain.sealing import Subject
 from orchestrator.ports import ResolveChanges, Timer
+from orchestrator.testing.auditing import SUBJECT
 from orchestrator.testing.rows import (
     ACCOUNT,
     BREAKER,
@@ -84,6 +87,10 @@ async def counts(tables: Tables) -> Mapping[str, int]:
     return found
 
 
+def _named(held: Held, known_as: Subject | None) -> Held:
+    return replace(held, account=replace(held.account, subject=known_as))
+
+
 class MemoryHolds:
     """The part of `ports.OperatorStore` that decides about what is held."""
 
@@ -123,7 +130,13 @@ class MemoryHoldTransaction:
         await self._transaction.statement()
         await self._transaction.lock(PERSON, set(person_ids))
         found = load(self._transaction, person_ids)
-        return [found[key] for key in sorted(found) if key[1] == app]
+        return [_named(found[key], self._transaction.get(SUBJECT, key[0])) for key in sorted(found) if key[1] == app]
+
+    async def issued(self, app: str, person_ids: Sequence[str]) -> dict[str, Account]:
+        """Their accounts as they were issued last, by person."""
+        await self._transaction.statement()
+        rows = {who: self._transaction.get(ACCOUNT, (who, app)) for who in person_ids}
+        return {who: row.account for who, row in rows.items() if row is not None}
 
     async def released(
         self, held: Sequence[Held], timers: Sequence[Timer], outbox: Sequence[Message], *, now: datetime

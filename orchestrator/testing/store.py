@@ -472,6 +472,7 @@ def _parked(row: AccountRow) -> ParkedAccount:
         correlation_id=account.correlation_id,
         policy=account.policy,
         candidates=progress.candidates,
+        version=progress.version,
     )
 
 

@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
-from orchestrator.adapters.sql.records import held_row, read_held, subject_of
+from orchestrator.adapters.sql.records import held_row, read_account, read_held, subject_of
 from orchestrator.adapters.sql.tables import account, breaker, breaker_count, held, person, subject, timer
+from orchestrator.domain.account import Account
 from orchestrator.domain.breaker import Held, Window
 from orchestrator.ports import ResolveChanges, Timer
 from schemas.envelope import Message
@@ -155,6 +156,12 @@ class SqlHoldTransaction:
         )
         rows = await self._connection.execute(select, values)
         return [read_held(row, subject_of(row)) for row in rows.mappings()]
+
+    async def issued(self, app: str, person_ids: Sequence[str]) -> dict[str, Account]:
+        """Their accounts as they were issued last, by person."""
+        select = sa.select(account).where(account.c.app == app, self._database.among(account.c.person_id))
+        rows = await self._connection.execute(select, self._database.values(sorted(person_ids)))
+        return {row["person_id"]: read_account(row) for row in rows.mappings()}
 
     async def released(
         self, held_: Sequence[Held], timers: Sequence[Timer], outbox: Sequence[Message], *, now: datetime

@@ -51,6 +51,7 @@ _PARKED_COLUMNS = (
     "correlation_id",
     "policy",
     "observed",
+    "version",
 )
 _SELECT_PARKED = sa.select(*(account.c[name] for name in _PARKED_COLUMNS)).where(_PARKED)
 

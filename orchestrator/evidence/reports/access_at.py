@@ -64,6 +64,8 @@ def _should_have_access(holding: Holding) -> bool:
 def status(holding: Holding) -> str:
     """Where the account stands; one whose newest revision the connector has not taken up yet is pending."""
     desired = holding.desired
+    if holding.hold is not None:
+        return holding.hold[1]
     if desired is not None and holding.status == "applied" and desired.revision > holding.applied_revision:
         return "pending"
     return holding.status if not holding.code else f"{holding.status}: {holding.code}"

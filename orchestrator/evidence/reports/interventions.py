@@ -102,6 +102,11 @@ class _Stop:
     by: str = ""
 
 
+def _acted_before(one: Recorded, other: Recorded) -> bool:
+    """Whether an operator's entry is the older one: the relay publishes it, often after what came of it."""
+    return (one.entry.get("actor") or "").startswith("operator:") and one.at < other.at
+
+
 class Stops:
     """Accounts that were parked or held: from when, until when, and what ended it."""
 
@@ -110,6 +115,7 @@ class Stops:
         self._states: dict[tuple[str, str], str] = {}
         self._open: dict[tuple[str, str], _Stop] = {}
         self._over: list[_Stop] = []
+        self._last: dict[tuple[str, str], _Stop] = {}
 
     def take(self, one: Recorded) -> None:
         """The next entry."""
@@ -122,17 +128,22 @@ class Stops:
         if one.kind in ("command_parked", "command_held"):
             self._end(key, one, "stopped again")
             leaver = one.details.get("leaver")
-            known = leaver if isinstance(leaver, bool) else self._states.get(key) != "active"
+            state = desired_state(one) or self._states.get(key)
+            known = leaver if isinstance(leaver, bool) else state != "active"
             self._open[key] = _Stop(one, one.kind.removeprefix("command_"), known)
         elif one.kind in _ENDS:
             self._end(key, one, _ENDS[one.kind])
-        elif one.kind == "operator_acted" and one.text("action").startswith("retry"):
+        elif one.kind == "operator_acted" and one.text("action") == "retry_parked":
             self._end(key, one, "retried by an operator")
 
     def _end(self, key: tuple[str, str], one: Recorded, by: str) -> None:
-        if stop := self._open.pop(key, None):
+        stop = self._open.get(key)
+        if stop is not None and not _acted_before(one, stop.one):
             stop.ended, stop.by = one, by
-            self._over.append(stop)
+            self._over.append(self._open.pop(key))
+            self._last[key] = stop
+        elif (last := self._last.get(key)) is not None and last.ended is not None and _acted_before(one, last.ended):
+            last.ended, last.by = one, by
 
     def rows(self, cutoff: datetime | None) -> Iterable[Row]:
         """One for each time that an account was stopped."""

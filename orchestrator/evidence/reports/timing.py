@@ -33,6 +33,8 @@ class Journey:
     code: str = ""
     owner: str = ""
     reason: str = ""
+    held: bool = False
+    """Whether it was decided and never issued yet."""
 
     @property
     def due(self) -> datetime:
@@ -60,6 +62,7 @@ class Journeys:
         self._received: dict[str, tuple[str | None, datetime]] = {}
         self._open: dict[tuple[str, str], Journey] = {}
         self._ended: list[Journey] = []
+        self._last: dict[tuple[str, str], Journey] = {}
         self._done: dict[tuple[str, str], _Done] = {}
 
     def take(self, one: Recorded) -> None:
@@ -74,10 +77,22 @@ class Journeys:
         if one.kind == "command_issued":
             self._issued(subject, app, one)
             return
+        if one.kind == "command_held":
+            self._held(subject, app, one)
         if one.kind in _DONE:
             self._succeeded((subject, app), one)
         if journey := self._open.get((subject, app)):
             self._went_on(journey, one)
+        elif (journey := self._last.get((subject, app))) and journey.revision == one.revision:
+            _owned(journey, one)  # operators' entries are published by the relay, often after what came of them
+
+    def _held(self, subject: str, app: str, one: Recorded) -> None:
+        """The breaker holds back a leaver: time counts all the same."""
+        key = subject, app
+        revision, state = self._desired.get(key, (0, "absent"))
+        crosses = state == "active" and desired_state(one) != "active"
+        if self._leaving and crosses and one.revision > revision and key not in self._open:
+            self._open[key] = self._begun(subject, app, one, held=True)
 
     def _issued(self, subject: str, app: str, one: Recorded) -> None:
         key = subject, app
@@ -86,24 +101,39 @@ class Journeys:
             return
         state = desired_state(one)
         self._desired[key] = one.revision, state
-        if (before == "active") == (state == "active"):
-            return
-        if journey := self._open.pop(key, None):  # turned back before it was there
-            journey.outcome, journey.ended = "superseded", one.at
-            self._ended.append(journey)
-        if (state != "active") is self._leaving:
-            event_id, received = self._received.get(subject, (None, one.at))
-            known = event_id == one.entry.get("event_id")
-            self._open[key] = Journey(
-                subject=subject,
-                app=app,
-                revision=one.revision,
-                effective=one.instant("effective_at") or one.at,
-                received=received if known else one.at,
-                issued=one.at,
-                event_id=one.entry.get("event_id") or "",
-            )
+        journey = self._open.get(key)
+        if journey is not None and journey.held and state != "active":
+            journey.held, journey.revision, journey.outcome = False, one.revision, "open"
+            _owned(journey, one)
             self._arrive(key)
+            return
+        last = self._last.get(key)
+        if last is not None and last.held and last.revision == one.revision:
+            last.held = False
+            _owned(last, one)
+            return
+        if (before == "active") == (state == "active") and not (journey is not None and journey.held):
+            return
+        if journey is not None:  # turned back before it was there
+            journey.outcome, journey.ended = "superseded", one.at
+            self._ended.append(self._open.pop(key))
+        if (state != "active") is self._leaving:
+            self._open[key] = self._begun(subject, app, one)
+            self._arrive(key)
+
+    def _begun(self, subject: str, app: str, one: Recorded, *, held: bool = False) -> Journey:
+        event_id, received = self._received.get(subject, (None, one.at))
+        known = event_id == one.entry.get("event_id")
+        return Journey(
+            subject=subject,
+            app=app,
+            revision=one.revision,
+            effective=one.instant("effective_at") or one.at,
+            received=received if known else one.at,
+            issued=one.at,
+            event_id=one.entry.get("event_id") or "",
+            held=held,
+        )
 
     def _succeeded(self, key: tuple[str, str], one: Recorded) -> None:
         known = self._done.get(key)
@@ -122,7 +152,8 @@ class Journeys:
         journey.outcome = "done" if done.worked else "nothing to do"
         journey.sent = journey.sent if journey.attempts else done.sent or journey.sent
         journey.verified, journey.ended, journey.code = done.verified, done.at, ""
-        self._ended.append(self._open.pop(key))
+        self._last[key] = self._open.pop(key)
+        self._ended.append(journey)
 
     def _went_on(self, journey: Journey, one: Recorded) -> None:
         kind = one.kind
@@ -137,9 +168,7 @@ class Journeys:
             journey.code = one.text("code") or journey.code
         elif kind in ("command_released", "command_retried") and journey.ended is None:
             journey.outcome = "open"
-        actor = one.entry.get("actor") or ""
-        if kind in _OPERATORS and actor.startswith("operator:"):
-            journey.owner, journey.reason = actor.removeprefix("operator:"), one.text("reason") or one.text("action")
+        _owned(journey, one)
 
     def rows(self, cutoff: datetime | None) -> Iterable[Row]:
         """One for each crossing that was issued in the period."""
@@ -171,6 +200,13 @@ class Journeys:
                 one.revision,
                 one.event_id,
             )
+
+
+def _owned(journey: Journey, one: Recorded) -> None:
+    """Note the operator who acted last on an account that did not go by itself."""
+    actor = one.entry.get("actor") or ""
+    if one.kind in _OPERATORS and actor.startswith("operator:"):
+        journey.owner, journey.reason = actor.removeprefix("operator:"), one.text("reason") or one.text("action")
 
 
 def _within(one: Journey, seconds: float | None, limit: float) -> str:

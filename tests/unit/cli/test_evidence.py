@@ -1,5 +1,6 @@
 """`jml audit search|export`, `jml access` and `jml report`: what auditors type, on a log and on a copy of it."""
 
+import asyncio
 import csv
 import io
 import re
@@ -17,9 +18,12 @@ from orchestrator.config import Config
 from orchestrator.evidence.entries import Keyring
 from orchestrator.evidence.reports import REPORTS
 from schemas.envelope import timestamp
+from tests.audit_log import write_log
 from tests.forge import forge
 from tests.unit.cli.console import Jml
 from tests.unit.evidence.story import ANN, BOB, START, Keys, Story, at, seal
+from tests.unit.evidence.test_account_changes import validator
+from tests.unit.flows.resolving import Office
 
 
 def story() -> Story:
@@ -138,6 +142,29 @@ def test_ocsf_and_entra_are_lines_of_json(jml: Jml, log: Path, folder: Path) -> 
 def test_a_part_is_exported_with_what_was_before_it_in_mind(jml: Jml, log: Path) -> None:
     answer = jml("audit", "export", "--format", "ocsf", "--since", "2026-03-02T08:10:00Z")
     assert [orjson.loads(line)["type_uid"] for line in answer.out.splitlines()] == [300105, 300604]
+
+
+def test_what_a_source_says_of_an_entitlement_is_exported_without_any_key(jml: Jml, folder: Path) -> None:
+    """From the event to the file: the resolver, the auditor's log, the command, the published schema."""
+
+    async def life() -> Office:
+        office = Office(None)
+        place = {"app": "crm", "group": "on-call"}
+        await office.tell(office.joins("ada"))
+        await office.tell(office.event("worker.entitlement_granted", "ada", ends="2026-04-01", reason="duty", **place))
+        await office.tell(office.event("worker.entitlement_revoked", "ada", **place))
+        return office
+
+    office = asyncio.run(life())
+    write_log(folder / "copy", [office.records])
+    answer = jml("audit", "export", "--format", "ocsf", "--log", folder / "copy")
+    found = [orjson.loads(line) for line in answer.out.splitlines()]
+    assert [event["type_uid"] for event in found] == [300501, 300502]
+    for event in found:
+        validator(event["class_uid"]).validate(event)
+        assert event["privileges"] == ["on-call"]
+        assert event["resources"] == [{"name": "crm", "type": "application"}]
+        assert event["user"]["uid"] == office.entries("event_received")[0]["subject"]
 
 
 @pytest.mark.usefixtures("keys")

@@ -73,11 +73,15 @@ def test_a_release_changes_the_account_and_says_who_and_why(
         return rows["4711"][0].state
 
     assert asyncio.run(state()) == "inactive"
-    ((message,),) = outbox(breaking)
+    ((message, issued),) = outbox(breaking)
     entry = AuditEntry.model_validate_json(message.value)
     assert (entry.kind.value, entry.actor) == ("command_released", "operator:grace")
     assert (entry.subject, entry.app, entry.revision) == (SUBJECTS["4711"].id, "crm", 3)
     assert (entry.details["reason"], entry.details["source"]) == ("confirmed", "hr/workday")
+    went_out = AuditEntry.model_validate_json(issued.value)
+    assert (went_out.kind.value, went_out.subject, went_out.revision) == ("command_issued", entry.subject, 3)
+    told = {name: went_out.details[name] for name in ("command", "state", "previous_state")}
+    assert told == {"command": "deactivate", "state": "inactive", "previous_state": "active"}
 
 
 @pytest.mark.usefixtures("breaking")

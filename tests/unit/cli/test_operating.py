@@ -134,6 +134,7 @@ def test_a_retry_makes_the_account_pending_and_says_who_did_it_and_why(
         "reason": "their outage is over",
         "error_code": "rejected",
         "attempts": 5,
+        "fence": 2,
     }
 
 

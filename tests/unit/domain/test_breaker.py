@@ -43,6 +43,14 @@ def hold(decided: Account, issued: Account, *, rejected: bool = False) -> Held:
     return replace(found, held_at=NOW - HOUR, rejected_at=NOW if rejected else None)
 
 
+def test_an_account_that_is_ready_for_a_first_day_is_opened_closed_and_staged_again() -> None:
+    assert removal(account("staged"), account("active")) is None
+    assert removal(account("staged"), account("inactive")) is None, "nobody could sign in with it"
+    assert removal(account("inactive"), account("staged")) is None
+    assert removal(account("active"), account("staged")) == "deactivate"
+    assert removal(account("staged"), account("absent")) == "delete"
+
+
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 """Access as of an instant, out of entries written by hand."""
 
+from typing import Any
+
 import pytest
 
 from orchestrator.evidence.access import Holding, Replay
@@ -160,6 +162,60 @@ def test_an_older_outcome_of_the_same_revision_that_comes_late_is_old_news() -> 
     story.applied(5, ANN, "crm", 1, "active")
     story.tell(3, "command_retried", ANN, "crm", revision=1, code="unavailable", attempts=1)
     assert (holding(story).status, holding(story).unsure) == ("applied", False)
+
+
+@pytest.mark.parametrize("fences", [True, False])
+@pytest.mark.parametrize("act", ["retry", "look", "unlink"])
+def test_an_operators_act_that_is_published_after_what_came_of_it_is_old_news(act: str, fences: bool) -> None:
+    """Nobody but the relay publishes what operators' commands write, seconds later."""
+    story = Story()
+
+    def fence(number: int) -> dict[str, int]:
+        return {"fence": number} if fences else {}
+
+    story.issued(0, ANN, "crm", 1, "active")
+    story.tell(1, "command_parked", ANN, "crm", revision=1, code="rejected", attempts=1, **fence(2))
+    late: dict[str, Any] = {
+        "retry": ("operator_acted", {"action": "retry_parked"}),
+        "look": ("reconciled", {"finding": "drifted", "action": "marked"}),
+        "unlink": ("account_unlinked", {"state": "active"}),
+    }
+    kind, details = late[act]
+    story.tell(2, kind, ANN, "crm", revision=1, actor="operator:eve", **details, **fence(3))
+    assert holding(story).status == {"retry": "pending", "look": "pending", "unlink": "parked"}[act]
+    assert holding(story).unsure
+    story.tell(4, "command_applied", ANN, "crm", revision=1, state="active", **fence(5))
+    story.entries.append(story.entries.pop(-2))
+    assert (holding(story).status, holding(story).unsure, holding(story).code) == ("applied", False, "")
+
+
+def test_of_two_entries_the_rows_version_says_which_is_newer_and_no_clock() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.tell(1, "command_parked", ANN, "crm", revision=1, code="rejected", attempts=1, fence=2)
+    story.tell(9, "operator_acted", ANN, "crm", revision=1, actor="operator:eve", action="retry_parked", fence=3)
+    story.tell(2, "command_applied", ANN, "crm", revision=1, state="active", fence=5)  # the operator's clock is ahead
+    assert holding(story).status == "applied"
+
+
+def test_what_is_held_lies_beside_the_account_until_it_is_issued() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active", "staff")
+    story.applied(1, ANN, "crm", 1, "active")
+    held = {"command": "deactivate", "removes": "deactivate"}
+    story.tell(2, "command_held", ANN, "crm", revision=2, effective_at=at(2), **held)
+    found = holding(story)
+    assert found.desired is not None
+    assert (found.desired.state, found.status, status(found), access(found)) == ("active", "applied", "held", "yes")
+    story.tell(3, "command_rejected", ANN, "crm", revision=2, actor="operator:eve", **held)
+    story.tell(4, "command_held", ANN, "crm", revision=2, rejected_at=at(3), effective_at=at(2), **held)
+    assert status(holding(story)) == "rejected"
+    story.tell(5, "command_released", ANN, "crm", revision=2, actor="operator:eve", **held)
+    story.issued(5, ANN, "crm", 2, "inactive")
+    found = holding(story)
+    assert found.desired is not None
+    assert (found.desired.state, status(found), access(found)) == ("inactive", "pending", "yes")
+    assert status(holding(story, 4.5)) == "rejected", "as of then"
 
 
 def test_people_and_applications_are_kept_apart() -> None:

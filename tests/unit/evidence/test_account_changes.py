@@ -143,10 +143,20 @@ def test_what_is_held_has_not_happened() -> None:
     story = Story()
     story.issued(0, ANN, "crm", 1, "active")
     story.applied(1, ANN, "crm", 1, "active")
-    story.issued(2, ANN, "crm", 2, "inactive")
-    story.tell(3, "command_held", ANN, "crm", revision=2, code="mass_deactivation")
+    story.tell(2, "command_held", ANN, "crm", revision=2, command="deactivate", removes="deactivate")
+    story.tell(3, "command_released", ANN, "crm", revision=2, command="deactivate", actor="operator:eve")
+    story.issued(3, ANN, "crm", 2, "inactive")
     story.tell(4, "command_applied", ANN, "crm", revision=2, state="inactive", calls=[["PATCH", "/Users/{id}", 200]])
     assert [(one["type_uid"], one["status"]) for one in ocsf(story)[1:]] == [(300105, "Held"), (300105, "Success")]
+
+
+def test_an_account_that_is_made_before_the_first_day_is_created_and_then_enabled() -> None:
+    story = Story()
+    story.tell(0, "command_issued", ANN, "crm", revision=1, command="create", state="staged")
+    story.tell(1, "command_applied", ANN, "crm", revision=1, state="staged", calls=[["POST", "/Users", 201]])
+    story.issued(2, ANN, "crm", 2, "active")
+    story.tell(3, "command_applied", ANN, "crm", revision=2, state="active", calls=[["PATCH", "/Users/{id}", 200]])
+    assert [one["type_uid"] for one in ocsf(story)] == [300101, 300102]
 
 
 def test_links_are_other_activities() -> None:

@@ -97,6 +97,58 @@ def test_a_leaver_who_waits_for_a_person_names_the_owner() -> None:
     assert only(row, "seconds", "sent") == (360.0, t(11)), "when it was sent first, not when it worked"
 
 
+def held(story: Story, minutes: float, revision: int = 2) -> None:
+    """HR says that somebody left, and the breaker holds it."""
+    story.tell(minutes, "event_received", ANN, event_id="hr#9", type="jml.worker.left.v1", stated_at=at(minutes))
+    details = {"command": "deactivate", "removes": "deactivate", "effective_at": at(minutes)}
+    story.tell(minutes, "command_held", ANN, "crm", revision=revision, event_id="hr#9", **details)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_leaver_whom_the_breaker_holds_is_one_from_the_start(late: bool) -> None:
+    """What operators did may be published after what came of it."""
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.applied(1, ANN, "crm", 1, "active")
+    held(story, 10)
+    (row,) = rows(story, "leavers", limit=timedelta(minutes=0))
+    assert only(row, "outcome", "due", "verified") == ("held", t(10), None)
+    begin = len(story.entries)
+    eve = {"actor": "operator:eve", "event_id": "hr#9"}
+    story.tell(15, "command_released", ANN, "crm", revision=2, reason="real", **eve)
+    story.tell(15, "command_issued", ANN, "crm", revision=2, command="deactivate", state="inactive", **eve)
+    acts = story.entries[begin:]
+    if late:
+        del story.entries[begin:]
+    story.applied(17, ANN, "crm", 2, "inactive")
+    story.entries += acts if late else []
+    (row,) = rows(story, "leavers", limit=timedelta(minutes=5))
+    assert only(row, "outcome", "due", "seconds", "within_limit") == ("done", t(10), 420.0, "no")
+    assert only(row, "exception_owner", "exception_reason") == ("eve", "real")
+    (row,) = rows(story, "parked-and-held")
+    assert only(row, "stopped", "leaver", "ended_by", "seconds", "operator") == (
+        "held",
+        "yes",
+        "released",
+        300.0,
+        "eve",
+    )
+
+
+def test_a_held_leaver_who_is_none_after_all_or_was_rejected() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    held(story, 10)
+    rejected = {"command": "deactivate", "actor": "operator:eve", "reason": "bad import"}
+    story.tell(11, "command_rejected", ANN, "crm", revision=2, **rejected)
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "exception_owner", "exception_reason") == ("rejected", "eve", "bad import")
+    story.issued(12, ANN, "crm", 3, "active", command="patch")
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "within_limit") == ("superseded", "superseded")
+    assert len(rows(story, "joiners")) == 1, "nobody came back who never went"
+
+
 def test_who_comes_back_before_it_was_carried_out_is_no_late_leaver() -> None:
     story = leaver(10, 10, None)
     story.issued(11, ANN, "crm", 3, "active")

@@ -127,10 +127,14 @@ class Office:
         found = [orjson.loads(one.value) for one in self.publisher.published if one.topic.startswith("scim.")]
         return [one for one in found if not kinds or one["kind"] in kinds]
 
+    @property
+    def records(self) -> list[bytes]:
+        """What was published for the auditor."""
+        return [one.value for one in self.publisher.published if one.topic == AUDIT_ENTRIES]
+
     def entries(self, kind: str) -> list[dict[str, Any]]:
         """Audit entries of a kind."""
-        found = (orjson.loads(one.value) for one in self.publisher.published if one.topic == AUDIT_ENTRIES)
-        return [one for one in found if one["kind"] == kind]
+        return [one for one in map(orjson.loads, self.records) if one["kind"] == kind]
 
 
 def people(number: int) -> Iterable[str]:
