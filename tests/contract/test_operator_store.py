@@ -131,9 +131,9 @@ async def test_a_person_comes_with_accounts_timers_and_timeline_in_order(
 
 
 async def test_the_index_of_a_long_log_goes_on_and_takes_an_entry_once(database: Database) -> None:
-    index, far = SqlAuditIndex(database), 1 << 40
-    await index.add([(far, entry("1", "event_received"))])
-    await index.add([(far, entry("1", "event_received")), (far + 1, entry("1", "command_parked"))])
+    index, far, first = SqlAuditIndex(database), 1 << 40, entry("1", "event_received")
+    await index.add([(far, first)])
+    await index.add([(far, first), (far + 1, entry("1", "command_parked"))])
     assert await index.next_position() == far + 2
     async with database.read() as connection:
         rows = await connection.execute(sa.select(audit_index.c.position, audit_index.c.kind).order_by("position"))
