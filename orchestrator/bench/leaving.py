@@ -11,10 +11,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import httpx
+import aiohttp
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
@@ -114,9 +113,10 @@ async def _floor(place: Place, base_url: str, progress: Progress) -> list[float]
             await consumer.position(partition)
     took = []
     try:
-        async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=30) as http:
+        async with aiohttp.ClientSession() as http:
             body = {"userName": "floor", "externalId": "floor", "active": True}
-            user = (await http.post(f"{base_url}/Users", json=body)).json()["id"]
+            async with http.post(f"{base_url}/Users", json=body) as answer:
+                user = (await answer.json(content_type=None))["id"]
             change = orjson.dumps(patch_body([set_active(False)]))
             for number in range(FLOOR_LEAVERS):
                 progress("floor", number + 1, FLOOR_LEAVERS)
@@ -124,8 +124,10 @@ async def _floor(place: Place, base_url: str, progress: Progress) -> list[float]
                 for topic, consumer in zip(hops, consumers, strict=True):
                     await producer.send_and_wait(topic, b"x" * 700, key=b"W%d" % number)
                     await consumer.getone()
-                await http.patch(f"{base_url}/Users/{user}", content=change)
-                await http.get(f"{base_url}/Users/{user}")
+                async with http.patch(f"{base_url}/Users/{user}", data=change) as answer:
+                    await answer.read()
+                async with http.get(f"{base_url}/Users/{user}") as answer:
+                    await answer.read()
                 took.append(time.perf_counter() - began)
     finally:
         for client in (producer, *consumers):

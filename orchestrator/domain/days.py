@@ -68,6 +68,7 @@ def days_before(moment: datetime, days: int, where: ZoneInfo) -> datetime:
     return _instant(local - timedelta(days=days), where)
 
 
+@lru_cache(maxsize=65536)
 def _instant(wall: datetime, where: ZoneInfo) -> datetime:
     """When clocks first show `wall` or, where they leave it out, when they jump over it."""
     first, second = (wall.replace(tzinfo=where, fold=fold).astimezone(UTC) for fold in (0, 1))

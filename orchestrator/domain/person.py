@@ -189,7 +189,8 @@ def _state(
     if day is not None:
         statement = statement._replace(effective=_begin(statement, zones(history, default_zone), default_zone))
     history = history.state(statement, repeats=repeats)
-    return person._replace(history=_placed(history, default_zone) if TIME_ZONE in values else history)
+    moves = TIME_ZONE in values and len(history.statements) > 1  # it knows its own zone
+    return person._replace(history=_placed(history, default_zone) if moves else history)
 
 
 def _placed(history: History, default_zone: str) -> History:

@@ -35,7 +35,7 @@ def superseded_by(person: Person, event_id: str, default_zone: str, at: datetime
 
 def supersedes(before: Person, after: Person, default_zone: str) -> tuple[str, ...]:
     """The events whose ends, kinds or entitlements counted before and do not any more, and those taken back."""
-    if before[1:6] == after[1:6]:
+    if before[1:6] == after[1:6] or not (before.engagements or before.entitlements or after.withdrawn):
         return ()
     replaced = set(after.withdrawn.keys() - before.withdrawn.keys())
     if before[2:6] != after[2:6]:

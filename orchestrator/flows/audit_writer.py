@@ -92,7 +92,7 @@ class AuditWriter:
         self._sequence = 0
 
     def _message(self, one: Entry, sequence: int, batch: "_Batch") -> Message:
-        entry_id, at = f"{self.name}/{self._epoch}/{sequence}", batch.timestamp(one.at)
+        entry_id, at = f"{self.name}/{self._epoch}/{sequence}", timestamp(one.at)
         body: dict[str, Any] = {
             "id": entry_id,
             "writer": self.name,
@@ -134,15 +134,11 @@ class AuditWriter:
 
 
 class _Batch:
-    """What the entries of one batch have in common is worked out once: instants, identifiers, ciphers."""
+    """What the entries of one batch have in common is worked out once: identifiers, ciphers."""
 
     def __init__(self) -> None:
         self.sealer = Sealer()
-        self._times: dict[datetime, str] = {}
         self._identifiers: dict[tuple[str, str], str] = {}
-
-    def timestamp(self, at: datetime) -> str:
-        return self._times.get(at) or self._times.setdefault(at, timestamp(at))
 
     def anonymous(self, text: str, subject: Subject | None) -> str:
         name, person_id = (subject.id, subject.person_id) if subject else ("", None)

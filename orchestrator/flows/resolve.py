@@ -32,12 +32,18 @@ from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, Res
 from schemas.audit import AuditKind
 from schemas.changes import BY_TYPE, Change, TimerFired
 from schemas.commands import AccountCommand
-from schemas.envelope import Envelope, EnvelopeError, Headers, Message, read_envelope, timestamp
+from schemas.envelope import BINARY, Envelope, EnvelopeError, Headers, Message, read_envelope, timestamp
 from schemas.topics import QUARANTINE, lane_topic
 
 log = structlog.get_logger()
 
 _ADAPTERS: dict[str, TypeAdapter[Change]] = {name: TypeAdapter(change) for name, change in BY_TYPE.items()}
+_COMMAND_HEADERS: Headers = (
+    ("content-type", BINARY.encode()),
+    ("ce_specversion", b"1.0"),
+    ("ce_source", b"jml/resolver"),
+    ("ce_type", AccountCommand.TYPE.encode()),
+)
 _BACKOFF = Backoff(base=0.1, most=10)
 MAX_AHEAD = timedelta(days=1)
 """How far an event's time may be ahead of our clock."""
@@ -445,15 +451,14 @@ def command(raised: Raised, traceparent: str, now: datetime) -> Message:
         "policy": account.policy,
         "effective_at": timestamp(raised.effective_at),
     }
-    envelope = Envelope(
-        id=f"{account.person_id}/{account.app}/{account.revision}",
-        source="jml/resolver",
-        type=AccountCommand.TYPE,
-        time=now,
-        subject=account.person_id,
-        correlation_id=account.correlation_id,
-        traceparent=traceparent,
+    key = account.person_id.encode()
+    headers: Headers = (
+        *_COMMAND_HEADERS,  # as `Envelope.headers` has them, without making an envelope for each
+        ("ce_id", f"{account.person_id}/{account.app}/{account.revision}".encode()),
+        ("ce_time", timestamp(now).encode()),
+        ("ce_subject", key),
+        ("ce_correlationid", account.correlation_id.encode()),
     )
-    return Message(
-        lane_topic(account.app, lane(raised.kind)), account.person_id.encode(), orjson.dumps(body), envelope.headers()
-    )
+    if traceparent:
+        headers = (*headers, ("traceparent", traceparent.encode()))
+    return Message(lane_topic(account.app, lane(raised.kind)), key, orjson.dumps(body), headers)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.adapters.sql.auditing import SqlAuditIndex
 from orchestrator.adapters.sql.converging import SqlConvergeStore
@@ -13,6 +14,7 @@ from orchestrator.adapters.sql.operating import SqlOperatorStore
 from orchestrator.adapters.sql.outbox import SqlOutbox
 from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore, SqlTimerStore
+from orchestrator.adapters.sql.tables import audit_index
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.person import Decision, Person
 from orchestrator.domain.sealing import Subject, seal
@@ -126,6 +128,16 @@ async def test_a_person_comes_with_accounts_timers_and_timeline_in_order(
     assert (view.timeline[1].revision, view.timeline[1].details, view.timeline[1].at) == (3, {"code": "x"}, NOW)
     assert (view.subject, view.timeline[1].values) == (SUBJECT.id, {"title": "Analyst"})
     assert await store.person("3") is None
+
+
+async def test_the_index_of_a_long_log_goes_on_and_takes_an_entry_once(database: Database) -> None:
+    index, far, first = SqlAuditIndex(database), 1 << 40, entry("1", "event_received")
+    await index.add([(far, first)])
+    await index.add([(far, first), (far + 1, entry("1", "command_parked"))])
+    assert await index.next_position() == far + 2
+    async with database.read() as connection:
+        rows = await connection.execute(sa.select(audit_index.c.position, audit_index.c.kind).order_by("position"))
+        assert [tuple(row) for row in rows] == [(far, "event_received"), (far + 1, "command_parked")]
 
 
 def entry(person_id: str, kind: str) -> bytes:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import SqlOutbox
+from orchestrator.adapters.sql.records import read_segment
 from orchestrator.ports import ResolveChanges
 from schemas.envelope import Message
 from tests.contract.rows import MINUTE, NOW, message, save
@@ -26,6 +27,14 @@ async def test_every_byte_survives(database: Database, sent: list[Message]) -> N
     assert segment is not None
     assert await outbox.leftover(older_than=NOW + MINUTE, limit=9) == [(segment, sent)]
     await outbox.published([segment])
+
+
+def test_what_an_earlier_version_left_is_read_too() -> None:
+    left = b'[[["ce_id","1"],["ce_type","t\xc3\xa4"]],[["topic","k","{\\"a\\":1}",[1,0]],["other","","",[]]]]'
+    assert read_segment(left) == [
+        Message("topic", b"k", b'{"a":1}', (("ce_type", "t\xe4".encode("latin-1")), ("ce_id", b"1"))),
+        Message("other", b"", b""),
+    ]
 
 
 async def test_leftovers_are_old_and_come_oldest_first(database: Database) -> None:

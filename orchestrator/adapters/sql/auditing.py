@@ -6,6 +6,7 @@ from datetime import datetime
 import orjson
 import sqlalchemy as sa
 
+from orchestrator.adapters.sql.bulk import bulk_insert
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.tables import audit_index
 
@@ -15,7 +16,8 @@ class SqlAuditIndex:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._insert = database.insert(audit_index).on_conflict_do_nothing()
+        columns = ("position", "subject", "app", "kind", "at", "entry")
+        self._insert = bulk_insert(database, audit_index, columns, unless_there=True)
 
     async def next_position(self) -> int:
         """The position after the last one that is indexed."""
@@ -40,4 +42,4 @@ class SqlAuditIndex:
             )
         if rows:
             async with self._database.write() as connection:
-                await connection.execute(self._insert, rows)
+                await self._insert.run(connection, rows)

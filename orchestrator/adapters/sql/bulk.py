@@ -21,13 +21,31 @@ def bulk_insert(
     database: Database, table: sa.Table, columns: Sequence[str], *, unless_there: bool = False
 ) -> "_Statement":
     """Inserts rows that give a value for each of `columns`; with `unless_there` those whose keys are not there yet."""
-    whole, each = None, sa.insert(table)
+    each: Any = sa.insert(table)
     if unless_there:
         each = database.insert(table).on_conflict_do_nothing()
+    return _inserted(database, table, columns, each, " on conflict do nothing" if unless_there else "")
+
+
+def bulk_upsert(
+    database: Database, table: sa.Table, keys: Sequence[str], columns: Sequence[str], cleared: Sequence[str] = ()
+) -> "_Statement":
+    """Inserts rows that give a value for each of `keys` and `columns`. Of rows with these keys that are there already
+    it sets `columns`, and those in `cleared` to null. No two of the rows may have the same keys."""
+    insert = database.insert(table)
+    sets = {name: insert.excluded[name] for name in columns} | dict.fromkeys(cleared)
+    each = insert.on_conflict_do_update(index_elements=list(keys), set_=sets)
+    given = [f"{name} = excluded.{name}" for name in columns] + [f"{name} = null" for name in cleared]
+    otherwise = f" on conflict ({', '.join(keys)}) do update set {', '.join(given)}"
+    return _inserted(database, table, [*keys, *columns], each, otherwise)
+
+
+def _inserted(database: Database, table: sa.Table, columns: Sequence[str], each: Any, otherwise: str) -> "_Statement":
+    whole = None
     if not database.is_sqlite:
         arrays = _unnest(table, columns, columns)
         whole = f"insert into {table.name} ({', '.join(columns)}) select * from {arrays}"  # noqa: S608 - our own names
-        whole += " on conflict do nothing" if unless_there else ""
+        whole += otherwise
     return _Statement(each, whole, {name: table.c[name] for name in columns})
 
 
@@ -84,6 +102,8 @@ def _type(column: sa.Column[Any]) -> str:
         return "timestamptz"
     if isinstance(column.type, sa.Boolean):
         return "boolean"
+    if isinstance(column.type, sa.BigInteger):
+        return "bigint"
     if isinstance(column.type, sa.Integer):
         return "integer"
     if isinstance(column.type, sa.LargeBinary):

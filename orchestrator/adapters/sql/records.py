@@ -216,30 +216,34 @@ def subject_of(row: RowMapping) -> Subject | None:
 
 
 def segment(messages: Sequence[Message]) -> bytes:
-    """The messages of one transaction as one outbox record.
+    """The messages of one transaction as one outbox record: a line of JSON that says what is where, then all keys and
+    values as they are, one after the other.
 
-    Most headers repeat from message to message, so each is kept once and named by its number. Bytes are carried as
-    Latin-1 text: every byte has a character there, so quarantined rubbish survives as well.
+    Most headers repeat from message to message, so each is kept once and named by its number. Their bytes are carried
+    as Latin-1 text: every byte has a character there, so quarantined rubbish survives as well.
     """
     numbers: dict[tuple[str, bytes], int] = {}
     number = numbers.setdefault
-    rows = [
-        [
-            message.topic,
-            message.key.decode("latin-1"),
-            message.value.decode("latin-1"),
-            [number(header, len(numbers)) for header in message.headers],
-        ]
-        for message in messages
-    ]
-    return orjson.dumps([[[name, value.decode("latin-1")] for name, value in numbers], rows])
+    rows, parts = [], [b""]
+    for topic, key, value, headers in messages:
+        rows.append((topic, len(key), len(value), [number(header, len(numbers)) for header in headers]))
+        parts += (key, value)
+    known = [(name, value.decode("latin-1")) for name, value in numbers]
+    parts[0] = orjson.dumps((known, rows), option=orjson.OPT_APPEND_NEWLINE)
+    return b"".join(parts)
 
 
 def read_segment(record: bytes) -> list[Message]:
     """The inverse of `segment`."""
-    known, rows = orjson.loads(record)
+    line, _, bodies = record.partition(b"\n")
+    known, rows = orjson.loads(line)
     headers = [(name, value.encode("latin-1")) for name, value in known]
-    return [
-        Message(topic, key.encode("latin-1"), value.encode("latin-1"), tuple(headers[one] for one in numbers))
-        for topic, key, value, numbers in rows
-    ]
+    found, at = [], 0
+    for topic, key, value, numbers in rows:
+        if isinstance(key, str):  # as it was kept before: the texts themselves in the place of their lengths
+            whole = key.encode("latin-1"), value.encode("latin-1")
+        else:
+            middle = at + key
+            whole, at = (bodies[at:middle], bodies[middle : middle + value]), middle + value
+        found.append(Message(topic, *whole, tuple(headers[one] for one in numbers)))
+    return found

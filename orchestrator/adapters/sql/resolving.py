@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from orchestrator.adapters.sql.bulk import bulk_insert, bulk_update
+from orchestrator.adapters.sql.bulk import bulk_insert, bulk_update, bulk_upsert
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.holding import HoldingStatements
 from orchestrator.adapters.sql.outbox import save_segment
@@ -62,15 +62,9 @@ class SqlResolveStore:
         ).where(among(account.c.person_id))
         self.timers = sa.select(timer).where(among(timer.c.person_id), timer.c.fired_at.is_(None))
         self.managers = sa.select(person.c.id, person.c.manager_id).where(among(person.c.id))
-        insert_timer = database.insert(timer)
         # One that fired before its time, by a clock that was ahead, is still to come.
-        self.insert_timer = insert_timer.on_conflict_do_update(
-            index_elements=["person_id", "kind", "due"],
-            set_={
-                "event_id": insert_timer.excluded.event_id,
-                "rule": insert_timer.excluded.rule,
-                "fired_at": None,
-            },
+        self.set_timers = bulk_upsert(
+            database, timer, ("person_id", "kind", "due"), ("event_id", "rule"), cleared=("fired_at",)
         )
         self.insert_quarantined = database.insert(quarantined).on_conflict_do_nothing()
         self.insert_inbox = bulk_insert(database, inbox, ("key", "outcome", "received_at"))
@@ -179,14 +173,13 @@ class SqlResolveTransaction:
                 _DELETE_TIMER,
                 [{"b_person_id": t.person_id, "b_kind": t.kind, "b_due": t.due} for t in changes.timers_cancelled],
             )
-        if changes.timers_set:
-            await execute(
-                self._statements.insert_timer,
-                [
-                    {"person_id": t.person_id, "kind": t.kind, "due": t.due, "event_id": t.event_id, "rule": t.rule}
-                    for t in changes.timers_set
-                ],
-            )
+        await self._statements.set_timers.run(
+            self._connection,
+            [
+                {"person_id": t.person_id, "kind": t.kind, "due": t.due, "event_id": t.event_id, "rule": t.rule}
+                for t in changes.timers_set
+            ],
+        )
         if changes.quarantined:
             await execute(
                 self._statements.insert_quarantined,
