@@ -113,6 +113,7 @@ def resolve(
     timer = isinstance(change, TimerFired)
     # Not `changed`: to an expression, an attribute stated to be empty differs from one that nobody stated.
     stated = known != found.attributes or person.entitlements != after.entitlements
+    stated = stated or person.identities != after.identities
     # A grant may have begun or ended since then, and its timer may be on its way.
     if before is None or stated or granted or before[1:] != kept or found.status is not Status.ACTIVE or timer:
         desires, failed = policy.desires(person.id, found, at)
@@ -121,7 +122,9 @@ def resolve(
         untouched = {error.app for error in failed}
 
         def wanted_of(app: str) -> Desire | None:
-            return policy.with_identity(app, desires.get(app), accounts)
+            kept = after.identities.get(app)
+            desire = policy.with_identity(app, desires.get(app), accounts)
+            return policy.with_kept(app, desire, kept.value if kept else None)
 
         raised = tuple(
             one

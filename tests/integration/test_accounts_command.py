@@ -51,17 +51,17 @@ async def test_an_ambiguous_account_is_linked_by_a_person(tmp_path: Path, monkey
         await here.runtime.publisher.publish([joined])
         waiting = await parked(here, "ada")
         assert (waiting.error_code, {*waiting.candidates}) == ("ambiguous_correlation", {one, two})
-        shown = (await here.jml("parked", "list", "--json")).json["parked"]
+        shown = (await here.call("parked", "list", "--json")).json["parked"]
         assert {*shown[0]["candidates"]} == {one, two}
 
         link = ("accounts", "link", "crm", "--person", "ada")
-        no_reason = await here.jml(*link, "--account", two)
+        no_reason = await here.call(*link, "--account", two)
         assert (no_reason.code, "--reason is missing" in no_reason.err) == (2, True)
-        unknown = await here.jml(*link, "--account", "nothing", "--reason", "x")
+        unknown = await here.call(*link, "--account", "nothing", "--reason", "x")
         assert (unknown.code, "shows no account with that id" in unknown.err) == (2, True)
 
         async def linked() -> Any:
-            done = await here.jml(*link, "--account", two, "--reason", "her manager says so", "--json")
+            done = await here.call(*link, "--account", two, "--reason", "her manager says so", "--json")
             return done.json if done.code == 0 else None
 
         assert (await eventually(linked))["state"] == "active"
@@ -73,14 +73,14 @@ async def test_an_ambiguous_account_is_linked_by_a_person(tmp_path: Path, monkey
             users = {user["id"]: user for user in await here.application.all("Users")}
             return bool(users[two]["userName"] == "ada.one")
 
-        await here.jml("parked", "retry", "--app", "crm")
+        await here.call("parked", "retry", "--app", "crm")
         await eventually(right)
         await settled(here)
         await here.hires("bea", kind="employee")
         await settled(here)
-        hers = await here.jml("accounts", "link", "crm", "--person", "bea", "--account", two, "--reason", "x")
+        hers = await here.call("accounts", "link", "crm", "--person", "bea", "--account", two, "--reason", "x")
         assert (hers.code, "the account is ada's in crm" in hers.err) == (2, True)
-        nobody = await here.jml("accounts", "link", "crm", "--person", "cleo", "--account", two, "--reason", "x")
+        nobody = await here.call("accounts", "link", "crm", "--person", "cleo", "--account", two, "--reason", "x")
         assert (nobody.code, "should have no account" in nobody.err) == (2, True)
 
 

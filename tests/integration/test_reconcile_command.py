@@ -46,17 +46,17 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
         for person_id in ("well", "changed", "deleted"):
             await here.hires(person_id, kind="employee")
         await settled(here)
-        assert (await here.jml("reconcile", "crm")).code == 0
+        assert (await here.call("reconcile", "crm")).code == 0
 
         await change(here, "changed", userName="impostor")
         await here.application.take_out("deleted")
         stray = await here.application.put_in(userName="stray@example.com")
         twin = await here.application.put_in(userName="well2", externalId="well")
 
-        refused = await here.jml("reconcile", "crm", "--fix")
+        refused = await here.call("reconcile", "crm", "--fix")
         assert (refused.code, refused.out) == (2, "")
         assert "--yes" in refused.err
-        found = await here.jml("reconcile", "crm", "--json")
+        found = await here.call("reconcile", "crm", "--json")
         assert found.code == 1, found.err
         assert (found.json["complete"], found.json["accounts"], found.json["fixable"]) == (True, 4, 2)
         assert {
@@ -71,7 +71,7 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
         (drift,) = [one for one in found.json["findings"] if one["finding"] == "drifted"]
         assert drift["differences"] == [{"attribute": "userName", "shows": "impostor", "wanted": "changed"}]
 
-        fixed = await here.jml("reconcile", "crm", "--fix", "--yes", "--limit", "1")
+        fixed = await here.call("reconcile", "crm", "--fix", "--yes", "--limit", "1")
         assert fixed.code == 1
         assert "2 accounts once more" in fixed.out
         assert "and 3 more" in fixed.out
@@ -82,7 +82,7 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
 
         await eventually(right)
         await settled(here)
-        left = await here.jml("reconcile", "crm", "--json", "--limit", "0")
+        left = await here.call("reconcile", "crm", "--json", "--limit", "0")
         assert left.json["counts"] | {"linked": 0} == {
             "linked": 0,
             "unfinished": 0,
@@ -105,10 +105,10 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
             ("missing", []),
         ]
         assert all(one["subject"] and one["sealed"] for one in marked)
-        report = await here.jml("report", "orphans", "--log", tmp_path / "audit", "--format", "json")
+        report = await here.call("report", "orphans", "--log", tmp_path / "audit", "--format", "json")
         assert report.code == 0, report.err
         assert stray in report.out
-        drifted = await here.jml("report", "drift", "--log", tmp_path / "audit", "--format", "json")
+        drifted = await here.call("report", "drift", "--log", tmp_path / "audit", "--format", "json")
         assert "duplicate" in drifted.out
 
 
@@ -119,10 +119,10 @@ async def test_from_a_list_with_rows_that_nobody_can_read_nothing_is_missing(
         await here.hires("well", kind="employee")
         await settled(here)
         await here.application.take_out("well")
-        await here.jml("apps", "pause", "crm", "--reason", "maintenance")
-        stopped = await here.jml("reconcile", "crm")
+        await here.call("apps", "pause", "crm", "--reason", "maintenance")
+        stopped = await here.call("reconcile", "crm")
         assert (stopped.code, "is stopped by nina" in stopped.err) == (2, True)
-        await here.jml("apps", "resume", "crm")
+        await here.call("apps", "resume", "crm")
 
         async def rubbish(request: Request) -> Response | None:
             if request.method == "GET" and request.path == "/Users":
@@ -130,6 +130,6 @@ async def test_from_a_list_with_rows_that_nobody_can_read_nothing_is_missing(
             return None
 
         here.application.behave = rubbish
-        found = await here.jml("reconcile", "crm", "--fix", "--yes", "--json")
+        found = await here.call("reconcile", "crm", "--fix", "--yes", "--json")
         assert (found.code, found.json["complete"], found.json["unreadable"]) == (1, False, 1)
         assert (found.json["counts"]["missing"], found.json["marked"]) == (0, None)

@@ -34,6 +34,8 @@ def person_record(person: Person) -> str:
         record["withdrawn"] = [[key, *by] for key, by in person.withdrawn.items()]
     if person.warned:
         record["warned"] = person.warned
+    if person.identities:
+        record["identities"] = [[app, _fact(fact)] for app, fact in person.identities.items()]
     return orjson.dumps(record, default=_named_tuple).decode()
 
 
@@ -86,6 +88,7 @@ def read_person(person_id: str, record: str) -> Person:
         warned=tuple(
             Warned(kind, app, group, instant(due), days) for kind, app, group, due, days in fields.get("warned", ())
         ),
+        identities={app: _stated(fact, dict) for app, fact in fields.get("identities", ())},
     )
 
 
