@@ -28,7 +28,13 @@ from orchestrator.ports.resolving import (
     SubjectStore,
     Timer,
 )
-from orchestrator.ports.sweeping import AttentionStore, AttentionTransaction, TimerStore, TimerTransaction
+from orchestrator.ports.sweeping import (
+    AttentionStore,
+    AttentionTransaction,
+    ReconcileRuns,
+    TimerStore,
+    TimerTransaction,
+)
 from orchestrator.ports.views import (
     AccountView,
     ParkedAccount,
@@ -66,6 +72,7 @@ __all__ = [
     "Publisher",
     "QuarantineSummary",
     "Quarantined",
+    "ReconcileRuns",
     "ReconcileStore",
     "ResolveChanges",
     "ResolveStore",

@@ -90,6 +90,9 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
             "missing": 0,
             "orphan": 1,
             "duplicate": 1,
+            "member_missing": 0,
+            "member_extra": 0,
+            "member_foreign": 0,
         }
         assert {one["id"] for one in await here.application.all("Users")} >= {stray, twin}, "nobody touched them"
 
