@@ -5,14 +5,14 @@ connector makes it. Nobody else writes to the application that the accounts move
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
 from orchestrator.domain.adoption import at_path
-from orchestrator.domain.paths import split_path
+from orchestrator.domain.paths import nest, split_path, with_value_of
 from orchestrator.domain.person import Person
 from schemas.changes import IdentityKept
 
@@ -41,6 +41,15 @@ def kept_values(resource: Mapping[str, Any], paths: Sequence[str]) -> dict[str, 
     if not found:
         raise NothingKeptError(f"has none of {', '.join(paths)}")
     return found
+
+
+def with_kept(resource: Mapping[str, Any], kept: Mapping[str, Any], mapped: Container[str]) -> Mapping[str, Any]:
+    """What is wanted of an account with the values that it keeps, of the attributes that are mapped there."""
+    for path, value in kept.items():
+        if path in mapped:
+            steps = split_path(path)
+            resource = with_value_of(nest([(steps, value)]), resource, steps)
+    return resource
 
 
 def _element(element: Mapping[str, Any]) -> dict[str, Any]:

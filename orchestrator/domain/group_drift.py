@@ -18,11 +18,12 @@ def shown_members(group: Mapping[str, Any]) -> set[str]:
     return {
         str(one["value"])
         for one in (members if isinstance(members, list) else ())
-        if isinstance(one, Mapping) and one.get("value") and not _is_group(one)
+        if isinstance(one, Mapping) and one.get("value") and not is_group(one)
     }
 
 
-def _is_group(member: Mapping[str, Any]) -> bool:
+def is_group(member: Mapping[str, Any]) -> bool:
+    """Whether a member is a group within the group. Ids are unique among users and among groups, not over both."""
     return str(member.get("type", "")).lower() == "group" or "/groups/" in str(member.get("$ref", "")).lower()
 
 

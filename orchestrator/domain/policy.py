@@ -176,18 +176,6 @@ class Policy:
             resource = with_value_of(lender.resource, resource, steps)
         return desire._replace(resource=resource)
 
-    def with_kept(self, app: str, desire: Desire | None, kept: Mapping[str, Any] | None) -> Desire | None:
-        """The desire with the values that the account keeps from another application's, of what is mapped here."""
-        compiled = self.applications.get(app)
-        if desire is None or compiled is None or not kept:
-            return desire
-        resource = desire.resource
-        for path, value in kept.items():
-            if path in compiled.policy.attributes:
-                steps = split_path(path)
-                resource = with_value_of(nest([(steps, value)]), resource, steps)
-        return desire._replace(resource=resource)
-
     @property
     def days_before_start(self) -> set[int]:
         """How many days before the first day some application makes its accounts."""

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from orchestrator.domain.account import Account, command_kind
+from orchestrator.domain.carrying import with_kept
 from orchestrator.domain.end_warnings import EndWarning, Warnings, endings, warnings
 from orchestrator.domain.entitlements import Grant, entitlement_boundaries, grants
 from orchestrator.domain.lifecycle import (
@@ -122,9 +123,11 @@ def resolve(
         untouched = {error.app for error in failed}
 
         def wanted_of(app: str) -> Desire | None:
-            kept = after.identities.get(app)
             desire = policy.with_identity(app, desires.get(app), accounts)
-            return policy.with_kept(app, desire, kept.value if kept else None)
+            kept, rules = after.identities.get(app), policy.app_policy(app)
+            if desire is None or rules is None or kept is None or kept.value is None:
+                return desire
+            return desire._replace(resource=with_kept(desire.resource, kept.value, rules.attributes))
 
         raised = tuple(
             one
