@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -32,7 +31,6 @@ def scheduler(runtime: Runtime) -> Role:
     )
     watching: list[asyncio.Task[None]] = []
     schedules = runtime.reconcile_schedules()
-    reconciling: set[asyncio.Task[Any]] = set()
 
     async def sweep() -> None:
         """Fire what is due, then set the alarm for what comes next."""
@@ -56,18 +54,6 @@ def scheduler(runtime: Runtime) -> Role:
         except StoreUnavailable as error:
             log.warning("overdue_sweep_failed", reason=error.code)
 
-    async def reconcile(app: str) -> None:
-        """Reconcile an application if it is due and no other process is at it; a slow one delays only itself."""
-        task = asyncio.current_task()
-        assert task is not None
-        reconciling.add(task)
-        try:
-            await schedules[app].sweep()
-        except StoreUnavailable as error:
-            log.warning("reconcile_sweep_failed", app=app, reason=error.code)
-        finally:
-            reconciling.discard(task)
-
     async def follow_clock() -> None:
         """A clock that is stepped, as the demo's is, brings its timers due at once."""
         while True:
@@ -82,20 +68,16 @@ def scheduler(runtime: Runtime) -> Role:
         jobs.add_job(
             look_for_overdue, IntervalTrigger(seconds=OVERDUE_SECONDS), id="overdue", next_run_time=datetime.now(UTC)
         )
-        for app in schedules:
+        for app, schedule in schedules.items():  # each a job of its own: a slow application delays only itself
             every, at = IntervalTrigger(seconds=RECONCILE_SECONDS), datetime.now(UTC)
-            jobs.add_job(reconcile, every, [app], id=f"reconcile {app}", next_run_time=at, max_instances=1)
+            jobs.add_job(schedule.look, every, id=f"reconcile {app}", next_run_time=at, max_instances=1)
         jobs.start()
         watching.append(asyncio.create_task(follow_clock(), name="follow clock"))
 
     async def stop() -> None:
-        """A sweep that is under way ends with its transaction; a reconciliation is left to whoever finds its lease
-        over."""
-        under_way = list(reconciling)
+        """A sweep that is under way ends with its transaction; a reconciliation begins anew elsewhere."""
         jobs.shutdown(wait=False)
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*(schedule.close() for schedule in schedules.values()))
         for task in watching:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

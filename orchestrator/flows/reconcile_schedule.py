@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -63,6 +64,23 @@ class ReconcileSchedule:
         self._clock = clock
         self._every = every
         self._fix = fix
+        self._looking: asyncio.Task[Any] | None = None
+
+    async def look(self) -> None:
+        """A sweep of a scheduler, one at a time; a store that is down is looked at again the next time."""
+        self._looking = asyncio.current_task()
+        try:
+            await self.sweep()
+        except StoreUnavailable as error:
+            log.warning("reconcile_sweep_failed", app=self._app, reason=error.code)
+        finally:
+            self._looking = None
+
+    async def close(self) -> None:
+        """Give up what is under way: whoever finds the lease over begins anew."""
+        if (looking := self._looking) is not None:
+            looking.cancel()
+            await asyncio.wait([looking])
 
     async def sweep(self) -> bool:
         """Reconcile if it is due; returns whether this process did. Raises StoreUnavailable.

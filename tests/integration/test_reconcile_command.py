@@ -118,9 +118,16 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
 async def test_from_a_list_with_rows_that_nobody_can_read_nothing_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house(tmp_path, monkeypatch) as here:
+    async with house(tmp_path, monkeypatch, "reconcile_every_hours = 24") as here:
         await here.hires("well", kind="employee")
         await settled(here)
+
+        async def scheduled() -> Any:
+            (shown,) = (await here.call("apps", "list", "--json")).json["applications"]
+            return shown["reconciled"]["ended_at"] and shown["reconciled"]
+
+        assert (await eventually(scheduled))["outcome"] == "complete", "the scheduler has done it by itself"
+        assert "complete: nothing differs" in " ".join((await here.call("apps", "list")).out.split())
         await here.application.take_out("well")
         await here.call("apps", "pause", "crm", "--reason", "maintenance")
         stopped = await here.call("reconcile", "crm")
