@@ -20,6 +20,7 @@ async def test_one_process_begins_a_run(runs: SqlReconcileRuns, database: Databa
         claims = [one.claim("crm", run, now=NOW, until=NOW + MINUTE) for one in others]
         assert sorted(await asyncio.gather(*claims)) == [False, False, False, True]
         assert await runs.end("crm", run, "complete", {"linked": run}, now=NOW + MINUTE)
+    assert not await runs.claim("crm", 2, now=NOW, until=NOW + MINUTE), "who was slow does not repeat it"
     last = (await runs.last())["crm"]
     assert (last.run, last.began_at, last.ended_at, last.outcome) == (2, NOW, NOW + MINUTE, "complete")
     assert (last.lease_until, last.counts) == (None, {"linked": 2})
