@@ -34,28 +34,37 @@ from orchestrator.adapters.sql.migrate import check_migrated, migrate
 from orchestrator.adapters.sql.notices import SqlNoticeStore
 from orchestrator.adapters.sql.outbox import SqlOutbox
 from orchestrator.adapters.sql.overdue import SqlOverdueStore
+from orchestrator.adapters.sql.planning import SqlPlanStore
+from orchestrator.adapters.sql.reconcile_runs import SqlReconcileRuns
+from orchestrator.adapters.sql.reconciling import SqlReconcileStore
 from orchestrator.adapters.sql.resolving import SqlResolveStore
+from orchestrator.adapters.sql.subjects import SqlSubjectStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore, SqlTimerStore
 from orchestrator.adapters.webhook import WebhookReceiver
 from orchestrator.config import AppConfig, Config
 from orchestrator.dialects import dialects
+from orchestrator.domain.budget import Budget
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.signed_note import parse_verifier
 from orchestrator.errors import UserError
 from orchestrator.flows.application import Application
+from orchestrator.flows.asking import SHARE, Asking, Reader
 from orchestrator.flows.audit import AuditorEntries
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.breaking import Breaker
+from orchestrator.flows.calling import Caller
 from orchestrator.flows.checkpoints import CheckpointFlow
+from orchestrator.flows.discovery import discover
 from orchestrator.flows.expire import ExpireFlow
 from orchestrator.flows.health_watch import HealthWatch
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.notify import DeliveryFlow, NotifyFlow
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.flows.overdue import OverdueFlow
+from orchestrator.flows.reconcile_schedule import ReconcileSchedule
 from orchestrator.flows.relay import RelayFlow
 from orchestrator.flows.resolve import ResolveFlow
-from orchestrator.ports import Clock, Publisher
+from orchestrator.ports import ApplicationHealth, Clock, Publisher
 from orchestrator.ports.noticing import NoticeReceiver
 
 log = structlog.get_logger()
@@ -139,6 +148,26 @@ class Runtime:
             self.wall,
             tell_after=timedelta(minutes=self.config.notices.overdue_after_minutes),
         )
+
+    def reconcile_schedules(self) -> dict[str, ReconcileSchedule]:
+        """By application: the reconciliations that the scheduler runs by itself."""
+        found = {}
+        for name, settings in self.config.apps.items():
+            if (every := settings.reconcile_every) is not None:
+                found[name] = ReconcileSchedule(
+                    name,
+                    SqlReconcileRuns(self.database),
+                    SqlReconcileStore(self.database),
+                    SqlPlanStore(self.database),
+                    SqlSubjectStore(self.database),
+                    SqlConvergeStore(self.database),
+                    partial(reading, name, settings, self.wall),
+                    AuditWriter("scheduler", self.wall.now()),
+                    self.wall,
+                    every=every,
+                    fix=settings.reconcile_fix,
+                )
+        return found
 
     def notify_flow(self) -> NotifyFlow:
         """The notifier's intake."""
@@ -238,6 +267,28 @@ def connect(app: str, settings: AppConfig, clock: Clock) -> tuple[HttpScimTransp
     )
     transport.credentials = credentials(app, auth, clock, transport.post_form)
     return transport, application
+
+
+@asynccontextmanager
+async def reading(app: str, settings: AppConfig, clock: Clock) -> AsyncIterator[Reader]:
+    """A way to read what an application holds, with a part of its budget. Raises ConfigError, and ScimError when it
+    cannot be used."""
+
+    async def on_health(_: ApplicationHealth) -> None:
+        return
+
+    transport, application = connect(app, settings, clock)
+    started = asyncio.get_running_loop().time()
+    budget = Budget(settings.limits(), leaver_share=settings.budget.leaver_share, now=started, share=SHARE)
+    caller = Caller(transport, clock, 1, on_health, app=app, budget=budget)
+    try:
+        if settings.discover:
+            found, _ = await discover(caller, application, schemas=False)
+            application.learn(found)
+        yield Reader(Asking(caller), application)
+    finally:
+        await caller.close()
+        await transport.close()
 
 
 @asynccontextmanager

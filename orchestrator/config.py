@@ -182,6 +182,8 @@ class AppConfig(Table):
     budget: BudgetConfig = BudgetConfig()
     breaker: BreakerLimits | None = None
     max_members_per_patch: int = Field(default=500, ge=1)
+    reconcile_every_hours: float | None = Field(default=None, ge=0.1, le=8760)
+    reconcile_fix: bool = False
 
     @field_validator("dialect")
     @classmethod
@@ -206,6 +208,17 @@ class AppConfig(Table):
             if any(path == banned or path.startswith(f"{banned}.") for banned in self.never_write):
                 raise ValueError(f"attributes.{path} is mapped and is under never_write: take it out of one of them")
         return self
+
+    @model_validator(mode="after")
+    def _fixes_what_it_reads(self) -> "AppConfig":
+        if self.reconcile_fix and self.reconcile_every_hours is None:
+            raise ValueError("reconcile_fix has no effect without reconcile_every_hours: say how often")
+        return self
+
+    @property
+    def reconcile_every(self) -> timedelta | None:
+        """How often the scheduler reconciles; None: never."""
+        return None if self.reconcile_every_hours is None else timedelta(hours=self.reconcile_every_hours)
 
     def limits(self) -> tuple[Limit, ...]:
         """How many calls the application takes: what its dialect knows, unless the operator knows better."""

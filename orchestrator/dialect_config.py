@@ -42,6 +42,7 @@ class BehavesConfig(BaseModel):
     deactivated: Literal["inactive", "gone"] | None = None
     deleted: Literal["gone", "inactive"] | None = None
     member_filters: bool | None = None
+    shows_members: bool | None = None
     page_size: int | None = Field(default=None, ge=1, le=10_000)
     user_agent: str | None = None
     accept: str | None = None

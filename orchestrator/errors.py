@@ -175,6 +175,10 @@ class Rejected(Permanent):
     code = "rejected"
 
 
+class CursorLost(Rejected):
+    """The application does not know any more where a list was left (RFC 9865, section 2.1): read it from the start."""
+
+
 class UniquenessConflict(Permanent):
     """The application says that the account exists, and none that it shows can be this person's."""
 

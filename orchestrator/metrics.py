@@ -30,6 +30,14 @@ HELD = Gauge("jml_held", "Commands that the breaker holds until a person decides
 PENDING = Gauge("jml_lane_pending", "Commands taken in by a connector and not done", ["app"])
 OVERDUE_ENDS = Gauge("jml_overdue_ends", "Accounts that should be closed by now and are not known to be", ["app"])
 OVERDUE_SECONDS = Gauge("jml_overdue_oldest_seconds", "For how long the oldest of them is overdue", ["app"])
+RECONCILED_AT = Gauge("jml_reconciled_timestamp_seconds", "When the last reconciliation by schedule began", ["app"])
+RECONCILED_AGE = Gauge("jml_reconciled_age_seconds", "How long ago that was, as the scheduler sees it", ["app"])
+RECONCILE_FINDINGS = Gauge("jml_reconcile_findings", "Accounts by what it found of them", ["app", "finding"])
+RECONCILE_RUNS = Counter(
+    "jml_reconcile_runs",
+    "Reconciliations by schedule by how they ended: complete, incomplete, or a code",
+    ["app", "outcome"],
+)
 NOTICES = Counter("jml_notices", "Notices by how an attempt to deliver them ended", ["channel", "outcome"])
 TIMERS_FIRED = Counter("jml_timers_fired", "Timers that the scheduler fired")
 RELAYED = Counter("jml_relayed", "What the relay had to take care of", ["what"])

@@ -180,6 +180,22 @@ class ChangeWithdrawn(_WorkerChange):
     reason: Text | None = Field(default=None, description="Why, in the words of whoever stated it; for the audit")
 
 
+Element = dict[Name, Text | bool]
+KeptValue = Name | Annotated[list[Element], Field(min_length=1, max_length=50)]
+
+
+class IdentityKept(_WorkerChange):
+    """The worker's account in `app` is to have these values, whatever the mapping says: those of an account in another
+    application that `jml migrate` carries over. Without values the mapping decides again."""
+
+    TYPE = "jml.worker.identity_kept.v1"
+    app: Name
+    values: dict[Name, KeptValue] = Field(
+        max_length=20, description="By attribute path, as the mapping names it: userName, externalId, emails"
+    )
+    reason: Text | None = Field(default=None, description="Why, in the words of whoever stated it; for the audit")
+
+
 class WorkerSnapshot(_WorkerChange):
     """The whole record as HR holds it now; what kind of change it is follows from what was known before."""
 
@@ -253,6 +269,7 @@ CHANGES: tuple[type[Change], ...] = (
     EntitlementGranted,
     EntitlementRevoked,
     ChangeWithdrawn,
+    IdentityKept,
     IdpAccountDisabled,
     IdpAccountEnabled,
     IdpAttributesChanged,

@@ -16,6 +16,8 @@ log = structlog.get_logger()
 
 OVERDUE_SECONDS = 15
 """How often ends are counted that could not be enforced."""
+RECONCILE_SECONDS = 30
+"""How often a scheduler looks whether an application is to be reconciled."""
 SAFETY_SECONDS = 1
 """The longest time between two looks: a timer that another process has just set is seen by then."""
 
@@ -28,6 +30,7 @@ def scheduler(runtime: Runtime) -> Role:
         timezone=UTC, job_defaults={"coalesce": True, "max_instances": 2, "misfire_grace_time": None}
     )
     watching: list[asyncio.Task[None]] = []
+    schedules = runtime.reconcile_schedules()
 
     async def sweep() -> None:
         """Fire what is due, then set the alarm for what comes next."""
@@ -65,12 +68,16 @@ def scheduler(runtime: Runtime) -> Role:
         jobs.add_job(
             look_for_overdue, IntervalTrigger(seconds=OVERDUE_SECONDS), id="overdue", next_run_time=datetime.now(UTC)
         )
+        for app, schedule in schedules.items():  # each a job of its own: a slow application delays only itself
+            every, at = IntervalTrigger(seconds=RECONCILE_SECONDS), datetime.now(UTC)
+            jobs.add_job(schedule.look, every, id=f"reconcile {app}", next_run_time=at, max_instances=1)
         jobs.start()
         watching.append(asyncio.create_task(follow_clock(), name="follow clock"))
 
     async def stop() -> None:
-        """A sweep that is under way ends with its transaction."""
+        """A sweep that is under way ends with its transaction; a reconciliation begins anew elsewhere."""
         jobs.shutdown(wait=False)
+        await asyncio.gather(*(schedule.close() for schedule in schedules.values()))
         for task in watching:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

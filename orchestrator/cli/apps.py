@@ -1,6 +1,6 @@
 """`jml apps`: how the connected applications are doing, and an operator's stop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from orchestrator.cli.output import moment, note, print_json, print_table
 from orchestrator.config import AppConfig, Config
 from orchestrator.domain.account import AccountStatus
 from orchestrator.domain.budget import Limit
+from orchestrator.domain.reconcile_schedule import LastRun
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.holding import stop_application
@@ -32,7 +33,8 @@ def apps() -> None:
 
 @app.command("list")
 def list_(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Every application: state, reason, next probe, what is left to do, and the budget.
+    """Every application: state, reason, next probe, what is left to do, the budget, and the last reconciliation by
+    schedule.
 
     *open*: calls go out. *throttled*: the application asks us to wait. *paused*: it refuses our credentials or is out
     of reach, and is probed now and then. *stopped*: an operator says so, and only an operator ends it.
@@ -40,14 +42,25 @@ def list_(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     Example: `jml apps list --json | jq '.applications[] | select(.state != "open")'`
     """
     loaded = load(config)
-    found = run_async(_status(loaded))
-    rows = list(_documents(loaded, found))
+    found, reconciled = run_async(_status(loaded))
+    rows = list(_documents(loaded, found, reconciled))
     if as_json:
         print_json({"applications": rows})
         return
     print_table(
         "Applications",
-        ("application", "state", "since", "reason", "next probe", "pending#", "parked#", "held#", "budget"),
+        (
+            "application",
+            "state",
+            "since",
+            "reason",
+            "next probe",
+            "pending#",
+            "parked#",
+            "held#",
+            "budget",
+            "reconciled",
+        ),
         [
             (
                 one["app"],
@@ -59,6 +72,7 @@ def list_(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
                 one["parked"],
                 one["held"],
                 ", ".join(one["budget"]) or "none",
+                _told(one["reconciled"]),
             )
             for one in rows
         ],
@@ -99,9 +113,9 @@ def resume(
     note(f"{application} may be called again")
 
 
-async def _status(config: Config) -> StoreStatus:
+async def _status(config: Config) -> tuple[StoreStatus, Mapping[str, LastRun]]:
     async with services.operator_store(config) as store:
-        return await store.status()
+        return await store.status(), await services.reconcile_runs(config)
 
 
 async def _stop(config: Config, application: str, reason: str, *, stopped: bool) -> None:
@@ -114,7 +128,7 @@ async def _stop(config: Config, application: str, reason: str, *, stopped: bool)
         )
 
 
-def _documents(config: Config, found: StoreStatus) -> Iterator[dict[str, Any]]:
+def _documents(config: Config, found: StoreStatus, reconciled: Mapping[str, LastRun]) -> Iterator[dict[str, Any]]:
     for name, settings in config.apps.items():
         health = found.health.get(name, ApplicationHealth("open"))
         accounts = found.accounts.get(name, {})
@@ -131,7 +145,38 @@ def _documents(config: Config, found: StoreStatus) -> Iterator[dict[str, Any]]:
             "parked": accounts.get(AccountStatus.PARKED.value, 0),
             "held": found.held.get(name, 0),
             "budget": [_shown(limit) for limit in _limits(settings)],
+            "reconciled": _reconciled(settings, reconciled.get(name)),
         }
+
+
+def _reconciled(settings: AppConfig, last: LastRun | None) -> dict[str, Any] | None:
+    """What the schedule of an application has come to; None where there is none."""
+    if settings.reconcile_every_hours is None and last is None:
+        return None
+    return {
+        "every_hours": settings.reconcile_every_hours,
+        "fix": settings.reconcile_fix,
+        "began_at": last.began_at if last else None,
+        "ended_at": last.ended_at if last else None,
+        "running": last is not None and last.lease_until is not None,
+        "outcome": last.outcome if last else None,
+        "counts": dict(last.counts) if last else {},
+    }
+
+
+def _told(reconciled: dict[str, Any] | None) -> str:
+    """The same in a cell of the table."""
+    if reconciled is None:
+        return "-"
+    if reconciled["began_at"] is None:
+        return "not yet"
+    differ = {kind: number for kind, number in reconciled["counts"].items() if number and kind not in _AS_IT_SHOULD}
+    told = ", ".join(f"{number} {kind}" for kind, number in differ.items()) or "nothing differs"
+    state = "running" if reconciled["running"] else reconciled["outcome"]
+    return f"{moment(reconciled['began_at'])}, {state}: {told}"
+
+
+_AS_IT_SHOULD = ("linked", "unfinished")
 
 
 def _limits(settings: AppConfig) -> tuple[Limit, ...]:

@@ -34,6 +34,7 @@ COMMANDS = (
     Entry("events", "events", SEND, "Publish identity changes from JSON lines."),
     Entry("hr", "hr", SEND, "Publish identity changes from an export of an HR system."),
     Entry("import", "adopt", SEND, "Persons out of the accounts of an application that was filled before."),
+    Entry("migrate", "migrate", SEND, "Carry accounts from one application over to another, names kept."),
     Entry("extend", "operator", SEND, "Give a contractor a later end of contract."),
     Entry("end", "operator", SEND, "End everything a person has, now."),
     Entry("status", "status", WATCH, "Persons, accounts, timers and applications in one look."),

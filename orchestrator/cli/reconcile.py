@@ -11,9 +11,10 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, r
 from orchestrator.cli.output import note, print_json, print_line, print_table
 from orchestrator.cli.progress import Bars, Watched
 from orchestrator.config import Config
-from orchestrator.domain.reconciliation import Finding, FindingKind
+from orchestrator.domain.reconciliation import FIXABLE, Finding, FindingKind
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.group_drift import GroupDrift
 from orchestrator.flows.listing import users
 from orchestrator.flows.reconcile import Reconciliation
 from orchestrator.flows.reconcile_run import ReconcileRun
@@ -39,6 +40,9 @@ class _Found:
     fixable: int = 0
     takes_access: int = 0
     marked: int | None = None
+    groups: int = 0
+    members_readable: bool = True
+    strangers: dict[str, int] = field(default_factory=dict)
 
 
 @app.command()
@@ -55,9 +59,11 @@ def reconcile(
     """Read everything an application holds, and say what is not as it should be.
 
     *drifted*: changed behind our back. *missing*: should be there and is not. *orphan*: nobody is known to have it; the
-    candidates say whose it may be. *duplicate*: one more account of somebody. With --fix the connector looks once more
-    at what drifted or is missing, and puts it right on its lanes and within its budget; orphans and duplicates are left
-    to you. Each run is on record in the audit log. Exit code 1: something differs, or the list was incomplete.
+    candidates say whose it may be. *duplicate*: one more account of somebody. *member_missing*, *member_extra*: not in
+    a group it should be in, or in one that we took it out of; *member_foreign*: somebody else put it into a group of
+    ours. With --fix the connector looks once more at what drifted or is missing, memberships too, and puts it right on
+    its lanes and within its budget; orphans, duplicates and what others granted are left to you. Each run is on record
+    in the audit log. Exit code 1: something differs, or the list was incomplete.
 
     Example: `jml reconcile crm`, then `jml reconcile crm --fix`
 
@@ -82,7 +88,10 @@ async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: b
     async with services.reconcile_stores(config) as stores, services.application_reader(config, name) as reader:
         application = reader.application
         listing = users(reader.ask, application)
-        reconciliation = Reconciliation(name, stores.accounts, stores.persons, shows=application.shows, began=began)
+        groups = GroupDrift(name, stores.accounts, reader.ask, application, began=began)
+        reconciliation = Reconciliation(
+            name, stores.accounts, stores.persons, shows=application.shows, began=began, groups=groups
+        )
         actor = f"operator:{services.operator_name()}"
         run = ReconcileRun(name, reconciliation, stores.accounts, stores.subjects, writer, actor=actor)
         with Bars() as bars:
@@ -93,6 +102,8 @@ async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: b
         found.counts = {kind.value: reconciliation.counts[kind] for kind in FindingKind}
         found.complete, found.unreadable = reconciliation.complete, listing.skipped
         found.differing, found.calls, found.accounts = run.differing, reader.ask.calls, listing.received
+        found.groups, found.members_readable = groups.groups, groups.readable
+        found.strangers = {group: number for group, number in sorted(groups.strangers.items()) if number}
         found.fixable, found.takes_access = len(run.fixable), sum(one.takes_access for one in run.fixable)
         if fix and found.fixable and (yes or _confirmed(found)):
             found.marked = await run.fix(now=services.now())
@@ -101,11 +112,8 @@ async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: b
 
 
 def _confirmed(found: _Found) -> bool:
-    drifted, missing = found.counts[FindingKind.DRIFTED], found.counts[FindingKind.MISSING]
-    note(
-        f"{found.app}: {drifted} drifted and {missing} missing accounts would be put right; "
-        f"{found.takes_access} of them lose access by it"
-    )
+    kinds = [f"{found.counts[kind]} {kind}" for kind in FIXABLE if found.counts[kind]]
+    note(f"{found.app}: would be put right: {', '.join(kinds)}; {found.takes_access} of them lose access by it")
     return typer.confirm("go on?", err=True)
 
 
@@ -123,6 +131,10 @@ def _print(found: _Found) -> None:
             "the list was incomplete (it moved while it was read, or some rows could not be read): "
             "what is missing is not known; try again at a quieter time"
         )
+    if not found.members_readable:
+        note(f"{found.app} does not show who is in its groups: memberships are not compared")
+    for group, number in found.strangers.items():
+        print_line(f"{number} members of {group} are nobody's whom we know; they are left alone")
     if found.marked is not None:
         print_line(f"the connector will look at {found.marked} accounts once more, within seconds")
         if left := found.fixable - found.marked:
@@ -156,12 +168,14 @@ def _document(found: _Found) -> dict[str, Any]:
         "fixable": found.fixable,
         "takes_access": found.takes_access,
         "marked": found.marked,
+        "groups": {"members_readable": found.members_readable, "read": found.groups, "strangers": found.strangers},
         "findings": [
             {
                 "finding": one.kind.value,
                 "account": one.remote_id,
                 "person_id": one.person_id,
                 "takes_access": one.takes_access,
+                "group": one.group,
                 "differences": [
                     {"attribute": path, "shows": shown, "wanted": wanted}
                     for path, (shown, wanted) in one.differences.items()

@@ -3,7 +3,7 @@
 The one place in `cli` that may know `bootstrap` and the adapters, and it imports them only when they are asked for.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from getpass import getuser
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from orchestrator.adapters.lag import PartitionLag
     from orchestrator.adapters.sql.engine import Database
     from orchestrator.adapters.topic_admin import Created, TopicState
+    from orchestrator.domain.reconcile_schedule import LastRun
     from orchestrator.domain.signed_note import SigningKey, VerifierKey
     from orchestrator.evidence.entries import Keyring
     from orchestrator.flows.application import Application
-    from orchestrator.flows.asking import Asking
+    from orchestrator.flows.asking import Reader
     from orchestrator.flows.examine import Examined
 
 
@@ -96,49 +97,30 @@ async def examine_application(name: str, settings: AppConfig) -> "tuple[Examined
         await transport.close()
 
 
-class ApplicationReader(NamedTuple):
-    """How to ask an application: `ask` waits and tries again as needed."""
-
-    ask: "Asking"
-    application: "Application"
-
-
 @asynccontextmanager
-async def application_reader(config: Config, name: str) -> AsyncIterator[ApplicationReader]:
+async def application_reader(config: Config, name: str) -> AsyncIterator["Reader"]:
     """A way to read what an application holds, with a part of its budget. Raises UserError for one that an operator
     has stopped, ConfigError, and ScimError when it cannot be used."""
-    import asyncio
-
     from orchestrator.adapters.clock import SystemClock
     from orchestrator.adapters.sql.converging import SqlConvergeStore
-    from orchestrator.bootstrap import connect
-    from orchestrator.domain.budget import Budget
-    from orchestrator.flows.asking import SHARE, Asking
-    from orchestrator.flows.calling import Caller
-    from orchestrator.flows.discovery import discover
-    from orchestrator.ports import ApplicationHealth
+    from orchestrator.bootstrap import reading
 
-    async def on_health(_: ApplicationHealth) -> None:
-        return
-
-    settings = config.apps[name]
     async with database(config) as opened:
         await check_database(opened)
-        health = await SqlConvergeStore(opened).load_health([name])
-    if (known := health.get(name)) is not None and known.stop is not None:
-        raise UserError(f"{name} is stopped by {known.stop.by}: no call goes out until `jml apps resume {name}`")
-    transport, application = connect(name, settings, SystemClock())
-    started = asyncio.get_running_loop().time()
-    budget = Budget(settings.limits(), leaver_share=settings.budget.leaver_share, now=started, share=SHARE)
-    caller = Caller(transport, SystemClock(), 1, on_health, app=name, budget=budget)
-    try:
-        if settings.discover:
-            found, _ = await discover(caller, application, schemas=False)
-            application.learn(found)
-        yield ApplicationReader(Asking(caller), application)
-    finally:
-        await caller.close()
-        await transport.close()
+        health = (await SqlConvergeStore(opened).load_health([name])).get(name)
+    if health is not None and health.stop is not None:
+        raise UserError(f"{name} is stopped by {health.stop.by}: no call goes out until `jml apps resume {name}`")
+    async with reading(name, config.apps[name], SystemClock()) as reader:
+        yield reader
+
+
+async def reconcile_runs(config: Config) -> "Mapping[str, LastRun]":
+    """The last reconciliation by schedule of each application that had one."""
+    from orchestrator.adapters.sql.reconcile_runs import SqlReconcileRuns
+
+    async with database(config) as opened:
+        await check_database(opened)
+        return await SqlReconcileRuns(opened).last()
 
 
 class ReconcileStores(NamedTuple):

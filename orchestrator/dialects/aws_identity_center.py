@@ -18,5 +18,6 @@ AWS_IDENTITY_CENTER = Dialect(
     filter_paths=False,
     shape=one_value_each("emails", "phoneNumbers", "addresses", "roles", "entitlements"),
     members_per_patch=100,
+    shows_members=False,
     page_size=50,
 )

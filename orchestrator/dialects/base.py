@@ -66,6 +66,8 @@ class Dialect:
     """Whether members leave by `members[value eq "x"]`; if not, those who leave are named in `value`."""
     members_per_patch: int | None = None
     """At most so many changes of members in one PATCH."""
+    shows_members: bool = True
+    """Whether a group is shown with its members; if not, nobody can say who is in it."""
     creates_groups: bool = True
     """Whether groups can be created by SCIM; if not, only those that exist are used."""
 

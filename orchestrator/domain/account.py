@@ -72,6 +72,8 @@ class Progress:
     """The person whose account in the same application this one names, its manager's; see `domain.references`."""
     candidates: tuple[str, ...] = ()
     """The ids of the accounts that could be the person's, where there are several and a person has to say which."""
+    left_groups: tuple[str, ...] = ()
+    """Groups that we took the account out of, so that who is found in one again was put there behind our back."""
 
 
 def command_kind(before: Account | None, state: DesiredState) -> CommandKind:

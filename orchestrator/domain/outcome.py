@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from orchestrator.domain.scim_read import scim_type
-from orchestrator.errors import ApplicationDown, Changed, RateLimited, Rejected, ScimError, Unavailable
+from orchestrator.errors import ApplicationDown, Changed, CursorLost, RateLimited, Rejected, ScimError, Unavailable
 
 DEFAULT_WAIT = timedelta(seconds=5)
 LONGEST_WAIT = timedelta(hours=1)
@@ -48,6 +48,8 @@ def classify(
     if status == 412:
         return Changed("the application holds a newer version of the resource (412)")
     kind = scim_type(body)
+    if kind in ("expiredCursor", "invalidCursor"):
+        return CursorLost(f"the application has lost the place in its list ({status} {kind})")
     return Rejected(f"the application refuses the request ({status}{f' {kind[:40]}' if kind else ''})")
 
 

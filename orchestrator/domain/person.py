@@ -18,6 +18,7 @@ from schemas.changes import (
     ContractChanged,
     EntitlementGranted,
     EntitlementRevoked,
+    IdentityKept,
     IdpAccountDisabled,
     IdpAccountEnabled,
     IdpAttributesChanged,
@@ -122,6 +123,8 @@ class Person(NamedTuple):
     decision: Decision | None = None
     warned: tuple[Warned, ...] = ()
     """Of each end that is still to come, the last warning."""
+    identities: Mapping[str, Stated[Mapping[str, Any] | None]] = MappingProxyType({})
+    """By application, the values that the account keeps from another one, by attribute path; None: it keeps none."""
 
 
 def apply(person: Person, change: Change, *, event_id: str, stated: datetime, default_zone: str) -> Person:
@@ -298,6 +301,13 @@ def _entitle(person: Person, app: str, group: str, window: Window | None, now: _
 
 
 _NEVER_GRANTED: Stated[Window | None] = Stated(None)
+_NEVER_KEPT: Stated[Mapping[str, Any] | None] = Stated(None)
+
+
+def _identity_kept(person: Person, change: IdentityKept, now: _Context) -> Person:
+    known = person.identities.get(change.app) or _NEVER_KEPT
+    newer = known.newer(change.model_dump()["values"] or None, now.stated, now.event_id)
+    return person._replace(identities={**person.identities, change.app: newer})
 
 
 def _end(stated: date | datetime | None) -> Any:
@@ -314,6 +324,7 @@ def _withdrew(person: Person, change: ChangeWithdrawn, now: _Context) -> Person:
     withdrawn = {**person.withdrawn, key: min(by, person.withdrawn.get(key, by))}
     engagements = {name: _without(engagement, key) for name, engagement in person.engagements.items()}
     entitlements = {place: fact.without(key, _NEVER_GRANTED) for place, fact in person.entitlements.items()}
+    identities = {name: fact.without(key, _NEVER_KEPT) for name, fact in person.identities.items()}
     history = person.history.without(key)
     return person._replace(
         history=history if history is person.history else _placed(history, now.default_zone),
@@ -322,6 +333,7 @@ def _withdrew(person: Person, change: ChangeWithdrawn, now: _Context) -> Person:
         contracts=tuple(one for one in person.contracts if one.place[1] != key),
         entitlements={place: fact for place, fact in entitlements.items() if fact.is_stated},
         withdrawn=withdrawn,
+        identities={name: fact for name, fact in identities.items() if fact.is_stated},
     )
 
 
@@ -352,6 +364,7 @@ _APPLIERS: dict[type[Change], Callable[[Person, Any, _Context], Person]] = {
     WorkerSnapshot: _snapshot,
     EntitlementGranted: _granted,
     EntitlementRevoked: _revoked,
+    IdentityKept: _identity_kept,
     ChangeWithdrawn: _withdrew,
     LeaveOfAbsenceStarted: _flag(ON_LEAVE, True),
     LeaveOfAbsenceEnded: _flag(ON_LEAVE, False),

@@ -77,6 +77,7 @@ def as_it_was(person: Person, since: datetime) -> Person:
         tuple(one for one in person.contracts if one.place[0] < since),
         {key: fact for key, fact in person.entitlements.items() if fact.stated < since},
         {event: one for event, one in person.withdrawn.items() if one.stated < since},
+        identities={app: fact for app, fact in person.identities.items() if fact.stated < since},
     )
 
 

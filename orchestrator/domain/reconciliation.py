@@ -29,6 +29,12 @@ class FindingKind(StrEnum):
     """The application holds it and nobody is known to have it."""
     DUPLICATE = "duplicate"
     """One more account of somebody whose account is another one."""
+    MEMBER_MISSING = "member_missing"
+    """It should be in a group and is not."""
+    MEMBER_EXTRA = "member_extra"
+    """It is in a group that we took it out of."""
+    MEMBER_FOREIGN = "member_foreign"
+    """It is in a group of ours that somebody else put it into."""
 
 
 class Candidate(NamedTuple):
@@ -48,6 +54,8 @@ class Finding(NamedTuple):
     candidates: tuple[Candidate, ...] = ()
     named: bool = False
     """Whether the account's id is a name or an address."""
+    group: str | None = None
+    """The group whose membership differs."""
 
     @property
     def differs(self) -> bool:
@@ -57,13 +65,18 @@ class Finding(NamedTuple):
     @property
     def takes_access(self) -> bool:
         """Whether putting it right takes access away from somebody."""
+        if self.kind is FindingKind.MEMBER_EXTRA:
+            return True
         return "account" in self.differences or self.differences.get("active", (None, True))[1] is False
 
     @property
     def fixable(self) -> bool:
         """Whether one more look of the connector puts it right. Nobody touches accounts that may be somebody else's."""
-        return self.kind in (FindingKind.DRIFTED, FindingKind.MISSING)
+        return self.kind in FIXABLE
 
+
+FIXABLE = (FindingKind.DRIFTED, FindingKind.MISSING, FindingKind.MEMBER_MISSING, FindingKind.MEMBER_EXTRA)
+"""What one more look of the connector puts right."""
 
 Shows = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 """What a resource shows of the attributes that are wanted, comparable with them; an application has its own way."""
@@ -72,7 +85,7 @@ Shows = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 def compare(account: Account, progress: Progress, resource: Mapping[str, Any], shows: Shows = project) -> Finding:
     """A linked account as the application shows it now. Of one that should be inactive only that counts."""
     remote_id = str(resource["id"])
-    if not _is_done(account, progress):
+    if not is_done(account, progress):
         return Finding(FindingKind.UNFINISHED, remote_id, account.person_id)
     differences: dict[str, tuple[Any, Any]] = {}
     active, shown = account.state == "active", is_active(resource)
@@ -93,7 +106,7 @@ def unseen(account: Account, progress: Progress, began: datetime | None = None) 
     """An account on our record that the application did not show. None when there is nothing to miss. Whatever was
     decided since the reading `began` may have come about behind its back."""
     late = began is not None and account.issued_at is not None and account.issued_at >= began
-    if late or not _is_done(account, progress):
+    if late or not is_done(account, progress):
         return Finding(FindingKind.UNFINISHED, progress.remote_id, account.person_id)
     if account.state != "active":  # who should be out is out
         return None
@@ -150,7 +163,8 @@ def candidates(found: Handles, persons: Mapping[str, Person], by_email: Mapping[
     return list(unique.values())
 
 
-def _is_done(account: Account, progress: Progress) -> bool:
+def is_done(account: Account, progress: Progress) -> bool:
+    """Whether the connector has nothing left to do for the account, and nobody has anything to decide."""
     return (
         progress.applied_revision >= account.revision
         and progress.intent is None

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from orchestrator.domain.account import Account, command_kind
+from orchestrator.domain.carrying import with_kept
 from orchestrator.domain.end_warnings import EndWarning, Warnings, endings, warnings
 from orchestrator.domain.entitlements import Grant, entitlement_boundaries, grants
 from orchestrator.domain.lifecycle import (
@@ -113,6 +114,7 @@ def resolve(
     timer = isinstance(change, TimerFired)
     # Not `changed`: to an expression, an attribute stated to be empty differs from one that nobody stated.
     stated = known != found.attributes or person.entitlements != after.entitlements
+    stated = stated or person.identities != after.identities
     # A grant may have begun or ended since then, and its timer may be on its way.
     if before is None or stated or granted or before[1:] != kept or found.status is not Status.ACTIVE or timer:
         desires, failed = policy.desires(person.id, found, at)
@@ -121,7 +123,11 @@ def resolve(
         untouched = {error.app for error in failed}
 
         def wanted_of(app: str) -> Desire | None:
-            return policy.with_identity(app, desires.get(app), accounts)
+            desire = policy.with_identity(app, desires.get(app), accounts)
+            kept, rules = after.identities.get(app), policy.app_policy(app)
+            if desire is None or rules is None or kept is None or kept.value is None:
+                return desire
+            return desire._replace(resource=with_kept(desire.resource, kept.value, rules.attributes))
 
         raised = tuple(
             one

@@ -77,7 +77,8 @@ def _lost_facts(person: Person, found: list[Facts], event_id: str) -> Iterator[s
     for engagement in person.engagements.values():
         if engagement.id not in started and any(_states(fact, event_id) for fact in engagement.facts):
             yield None  # what it says will count when the start is known
-    for fact in person.entitlements.values():
+    named_facts: tuple[Stated[Any], ...] = (*person.entitlements.values(), *person.identities.values())
+    for fact in named_facts:
         if _states(fact, event_id):
             yield fact.event_id if fact.event_id != event_id else None
 

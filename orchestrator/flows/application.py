@@ -12,6 +12,7 @@ from urllib.parse import quote
 from orchestrator.dialects.base import Dialect
 from orchestrator.domain import scim1, scim2
 from orchestrator.domain.discovery import RFC, Capabilities, Found
+from orchestrator.domain.group_drift import is_group
 from orchestrator.domain.scim_diff import is_active, project, quoted
 from orchestrator.domain.scim_read import Page, read_page, read_resource
 from orchestrator.errors import Rejected
@@ -229,7 +230,7 @@ class Application:
         kept = [
             one
             for one in (listed if isinstance(listed, list) else [])
-            if isinstance(one, Mapping) and str(one.get("value")) not in {*add, *remove}
+            if isinstance(one, Mapping) and (is_group(one) or str(one.get("value")) not in {*add, *remove})
         ]
         whole = {name: value for name, value in shown.items() if name not in _SET_BY_IT}
         whole["members"] = [*kept, *({"value": member} for member in add)]

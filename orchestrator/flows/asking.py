@@ -1,9 +1,11 @@
 """Questions to an application from outside of its lanes: whoever reads everything it holds, beside the connectors."""
 
 from datetime import timedelta
+from typing import NamedTuple
 
 from orchestrator.domain.outcome import classify
 from orchestrator.errors import RateLimited, Transient
+from orchestrator.flows.application import Application
 from orchestrator.flows.calling import Caller
 from orchestrator.ports import ScimRequest, ScimResponse
 
@@ -13,6 +15,13 @@ MOST_FAILURES = 5
 """So often in a row a question may fail before whoever asks is told."""
 MOST_WAITS = 20
 """So often in a row an application may ask us to wait."""
+
+
+class Reader(NamedTuple):
+    """How to ask an application: `ask` waits and tries again as needed."""
+
+    ask: "Asking"
+    application: Application
 
 
 class Asking:

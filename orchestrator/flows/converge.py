@@ -45,6 +45,8 @@ LEASE_SECONDS = 10.0
 """How long after its intent was saved a call may still go out. After that the intent is saved anew, which fails when
 the account has got a new owner meanwhile: this process may have been paused for long."""
 KEPT_LEASES = 4096
+MOST_LEFT = 100
+"""So many groups that an account was taken out of are kept of it."""
 LOOK_AGAIN_SECONDS = 1.0
 """While somebody else has the account; mostly that takes less."""
 RECHECK = "recheck@"
@@ -227,6 +229,7 @@ class Converge:
             error_code=None,
             error=None,
             candidates=(),
+            left_groups=_left(progress.left_groups, remote, account),
         )
         return await self._save(account, done, recheck_at, *entries, before=progress, link=link)
 
@@ -398,6 +401,13 @@ def _recheck(due: datetime | None) -> str | None:
 
 def _either(these: tuple[str, ...], those: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({*these, *those}))
+
+
+def _left(before: tuple[str, ...], remote: Remote, account: Account) -> tuple[str, ...]:
+    """The groups that the account was taken out of and is not to be in again."""
+    if not (before or remote.removed) or remote.id is None:
+        return ()
+    return tuple(sorted({*before, *remote.removed} - {*account.groups}))[:MOST_LEFT]
 
 
 def _failed(call: Call, error: ScimError, status: AccountStatus, now: datetime) -> Progress:

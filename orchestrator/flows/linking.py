@@ -105,7 +105,7 @@ def _found(row: tuple[Account, Progress] | None, app: str, person_id: str, now: 
 
 def _forgotten(progress: Progress) -> Progress:
     """Nothing is known of an account any more."""
-    return replace(progress, remote_id=None, active=None, resource={}, groups=(), candidates=())
+    return replace(progress, remote_id=None, active=None, resource={}, groups=(), candidates=(), left_groups=())
 
 
 def _entry(

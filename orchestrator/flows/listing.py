@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 from orchestrator.domain.scim_read import Page, scim_type
-from orchestrator.errors import Rejected, Unavailable
+from orchestrator.errors import CursorLost, Rejected, Unavailable
 from orchestrator.flows.application import Application
 from orchestrator.ports import ScimRequest, ScimResponse
 
@@ -96,10 +96,16 @@ class Listing:
             start += page.received - overlap
 
     async def _by_cursor(self) -> AsyncIterator[dict[str, Any]]:
-        """RFC 9865: the application remembers where we are, so nothing can shift."""
+        """RFC 9865: the application remembers where we are, so nothing can shift; it may forget it, too."""
         cursor, known = "", set[str]()
         while True:
-            page = await self._page({"cursor": cursor, "count": str(self._size)})
+            try:
+                page = await self._page({"cursor": cursor, "count": str(self._size)})
+            except CursorLost:
+                if not cursor:
+                    raise
+                self.complete = False  # it is read from the start, and what came already comes once
+                return
             for row in page.rows:
                 yield row
             self.skipped += page.skipped

@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 
 from orchestrator.domain.retry import Backoff
-from orchestrator.errors import Ambiguous, Rejected, StoreUnavailable, Unavailable
+from orchestrator.errors import Ambiguous, Changed, Rejected, StoreUnavailable, Unavailable
 from orchestrator.flows.application import Application, if_match
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.listing import groups
@@ -33,6 +33,8 @@ LONGEST_LINGER_SECONDS = 5.0
 """So long at most, however they keep coming: half of the lease under which the change may be sent."""
 MOST_WAITING = 2000
 """Accounts that may wait here beside those that the lane has under way."""
+MOST_OUTDATED = 5
+"""So often in a row somebody may change a group between our look and our change of it."""
 FIXED = "id:"
 """A group that is named `id:X` is the one with the id X, whatever it is called."""
 _BACKOFF = Backoff(base=0.1, most=10)
@@ -171,18 +173,27 @@ class Membership:
         add = [change.member for change in changes if change.add]
         remove = [change.member for change in changes if not change.add]
         urgent = any(change.urgent for change in changes)
-        for _ in range(2):
+        missed = outdated = 0
+        while missed < 2:
             group_id = await self._group_id(name, create=bool(add), urgent=urgent)
             if group_id is None:
                 return  # nobody is a member of a group that does not exist
             request = await self._request(group_id, add, remove, urgent=urgent)
             if request is None:
+                missed += 1
                 continue
-            answer = await self._caller.call(request, urgent=urgent, may_send=partial(self._all_stand_by, changes))
+            try:
+                answer = await self._caller.call(request, urgent=urgent, may_send=partial(self._all_stand_by, changes))
+            except Changed as error:
+                outdated += 1
+                if outdated > MOST_OUTDATED:
+                    raise Unavailable("somebody else keeps changing a group while we do (412)") from error
+                continue
             if answer.status == 409:
                 raise Rejected("the application refuses the members of a group (409)")
             if answer.status != 404:
                 return
+            missed += 1
             await self._forget(name)
         raise Rejected("the application does not know a group, or a member, that it showed before (404)")
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
@@ -26,6 +27,7 @@ from orchestrator.domain.scim_diff import project
 from orchestrator.domain.sealing import Subject
 from orchestrator.flows.account_steps import RECHECK
 from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.group_drift import GroupDrift
 from orchestrator.ports import PlanStore, ProgressUpdate, ReconcileStore
 from schemas.audit import AuditKind
 from schemas.envelope import timestamp
@@ -63,8 +65,11 @@ class Reconciliation:
         *,
         shows: Shows = project,
         began: datetime | None = None,
+        groups: GroupDrift | None = None,
     ) -> None:
-        """`shows` is how the application shows an account, `began` when its listing begins to be read."""
+        """`shows` is how the application shows an account, `began` when its listing begins to be read. Memberships are
+        compared where `groups` reads them."""
+        self._groups = groups
         self._app = app
         self._store = store
         self._persons = persons
@@ -95,6 +100,10 @@ class Reconciliation:
                 if missed is not None:
                     self.counts[missed.kind] += 1
                     yield missed
+        if self._groups is not None:
+            async for misplaced in self._groups.find():
+                self.counts[misplaced.kind] += 1
+                yield misplaced
 
     async def _judge(self, rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
         known = await self._store.by_remote_id(self._app, [str(row["id"]) for row in rows])
@@ -133,11 +142,13 @@ async def look_again(
     *,
     actor: str,
     now: datetime,
+    misplaced: Mapping[str, Iterable[str]] = MappingProxyType({}),
 ) -> set[str]:
     """Have the connector look at the accounts of these persons once more; returns whose it will.
 
     Each gets an audit entry with the details that stand beside the person in `wanted`. Those that the connector is at
-    work on, or that wait for a person, are left to that.
+    work on, or that wait for a person, are left to that. `misplaced` are groups by person that the account is in and
+    should not be in: the connector knows of no other way.
     """
     marked: set[str] = set()
     person_ids = list(wanted)
@@ -152,7 +163,12 @@ async def look_again(
             updates = [
                 ProgressUpdate(
                     account.person_id,
-                    replace(progress, intent=f"{RECHECK}{timestamp(now)}", status=AccountStatus.PENDING),
+                    replace(
+                        progress,
+                        groups=tuple(sorted({*progress.groups, *misplaced.get(account.person_id, ())})),
+                        intent=f"{RECHECK}{timestamp(now)}",
+                        status=AccountStatus.PENDING,
+                    ),
                     now,
                 )
                 for account, progress in chosen

@@ -38,6 +38,7 @@ class Kept(NamedTuple):
     changed: tuple[str, ...]
     takes_access: bool
     fixable: bool
+    group: str | None = None
 
 
 class ReconcileRun:
@@ -68,7 +69,15 @@ class ReconcileRun:
             account = None if finding.person_id is not None else _account(finding)
             changed = tuple(sorted(finding.differences))
             self._kept[finding.kind].append(
-                Kept(finding.kind, account, finding.person_id, changed, finding.takes_access, finding.fixable)
+                Kept(
+                    finding.kind,
+                    account,
+                    finding.person_id,
+                    changed,
+                    finding.takes_access,
+                    finding.fixable,
+                    finding.group,
+                )
             )
 
     @property
@@ -84,14 +93,24 @@ class ReconcileRun:
 
     async def fix(self, *, now: datetime) -> int:
         """Have the connector look once more at everything that is fixable; returns at how many accounts it will."""
-        wanted = {one.person_id: _details(one, "marked") for one in self.fixable if one.person_id is not None}
-        self._marked = await look_again(self._app, wanted, self._store, self._writer, actor=self._actor, now=now)
+        by_person: dict[str, list[Kept]] = defaultdict(list)
+        for one in self.fixable:
+            if one.person_id is not None:
+                by_person[one.person_id].append(one)
+        wanted = {person_id: _details(found, "marked") for person_id, found in by_person.items()}
+        misplaced: dict[str, list[str]] = defaultdict(list)
+        for one in self._kept[FindingKind.MEMBER_EXTRA]:
+            if one.person_id is not None and one.group is not None:
+                misplaced[one.person_id].append(one.group)
+        self._marked = await look_again(
+            self._app, wanted, self._store, self._writer, actor=self._actor, now=now, misplaced=misplaced
+        )
         return len(self._marked)
 
-    async def record(self, *, now: datetime, calls: int, skipped: int) -> None:
-        """Save what was found and not marked, account by account, and the sum of the run."""
+    async def record(self, *, now: datetime, calls: int, skipped: int, run: str | None = None) -> None:
+        """Save what was found and not marked, account by account, and the sum; `run` names a scheduled run."""
         for rows in self._kept.values():
-            left = [one for one in rows if one.person_id not in self._marked]
+            left = [one for one in rows if not (one.fixable and one.person_id in self._marked)]
             for start in range(0, len(left), BATCH * MOST_ENTRIES):
                 await self._save(await self._listed(left[start : start + BATCH * MOST_ENTRIES], len(rows), now), now)
         found = self._reconciliation
@@ -102,6 +121,7 @@ class ReconcileRun:
             "marked": len(self._marked),
             "calls": calls,
             "unreadable": skipped,
+            **({} if run is None else {"run": run}),
         }
         await self._save([self._entry(details, None, now)], now)
 
@@ -124,8 +144,10 @@ class ReconcileRun:
         return Entry(AuditKind.RECONCILED, now, self._actor, subject, app=self._app, details=details)
 
 
-def _details(one: Kept, action: str) -> dict[str, Any]:
-    return {"finding": one.kind.value, "count": 1, "changed": list(one.changed[:MOST_NAMES]), "action": action}
+def _details(found: Sequence[Kept], action: str) -> dict[str, Any]:
+    """What was found of one account; the finding that comes first gives the name."""
+    changed = list(dict.fromkeys(name for one in found for name in one.changed))
+    return {"finding": found[0].kind.value, "count": 1, "changed": changed[:MOST_NAMES], "action": action}
 
 
 def _listed(one: Kept, subjects: Mapping[str, Subject]) -> Any:

@@ -29,7 +29,13 @@ from orchestrator.ports.resolving import (
     SubjectStore,
     Timer,
 )
-from orchestrator.ports.sweeping import AttentionStore, AttentionTransaction, TimerStore, TimerTransaction
+from orchestrator.ports.sweeping import (
+    AttentionStore,
+    AttentionTransaction,
+    ReconcileRuns,
+    TimerStore,
+    TimerTransaction,
+)
 from orchestrator.ports.views import (
     AccountView,
     ParkedAccount,
@@ -68,6 +74,7 @@ __all__ = [
     "Publisher",
     "QuarantineSummary",
     "Quarantined",
+    "ReconcileRuns",
     "ReconcileStore",
     "ResolveChanges",
     "ResolveStore",

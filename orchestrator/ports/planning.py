@@ -72,6 +72,10 @@ class ReconcileStore(Protocol):
         """What the application calls the accounts of these persons; those without one are absent."""
         ...
 
+    async def group_ids(self, app: str, names: Sequence[str]) -> dict[str, str]:
+        """What the application calls groups of these names; those that nobody needed yet are absent."""
+        ...
+
     def linked(self, app: str) -> AsyncIterator[list[tuple[Account, Progress]]]:
         """All accounts that have an id in the application, in pages by person."""
         ...

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from orchestrator.domain.account import Account
+from orchestrator.domain.reconcile_schedule import LastRun
 from orchestrator.domain.sealing import Subject
 from orchestrator.ports.resolving import Timer
 from schemas.envelope import Message
@@ -36,6 +37,26 @@ class TimerStore(Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[TimerTransaction]:
         """Commits at the end of the block, rolls back when it raises."""
+        ...
+
+
+class ReconcileRuns(Protocol):
+    """Reconciliations by schedule: one process at a time for each application. All methods raise StoreUnavailable."""
+
+    async def last(self) -> Mapping[str, LastRun]:
+        """The last run of each application that had one."""
+        ...
+
+    async def claim(self, app: str, run: int, *, now: datetime, until: datetime) -> bool:
+        """Begin the run after the one that was seen last; False when another process was faster."""
+        ...
+
+    async def renew(self, app: str, run: int, *, until: datetime) -> bool:
+        """Keep the lease; False when another process has begun a run since."""
+        ...
+
+    async def end(self, app: str, run: int, outcome: str, counts: Mapping[str, int] | None, *, now: datetime) -> bool:
+        """Say what became of the run, and give the lease back. None leaves the counts of the run before."""
         ...
 
 

@@ -14,7 +14,7 @@ from orchestrator.adapters.sql.operating import SqlOperatorStore
 from orchestrator.adapters.sql.reconciling import SqlReconcileStore
 from orchestrator.domain.account import AccountStatus
 from orchestrator.errors import UserError
-from orchestrator.flows import linking
+from orchestrator.flows import converge, linking
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.ports import ParkedAccount, ProgressUpdate
 from tests.integration.application import Application
@@ -44,6 +44,7 @@ async def parked(here: House, person_id: str) -> ParkedAccount:
 
 
 async def test_an_ambiguous_account_is_linked_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converge, "LEASE_SECONDS", 1.0)  # so long a link waits for the connector
     async with house(tmp_path, monkeypatch) as here:
         one, two = await two_of_hers(here.application)
         body = {"worker_id": "ada", "start_date": "2026-01-05", "attributes": {"user_name": "ada.one"}}
@@ -51,17 +52,17 @@ async def test_an_ambiguous_account_is_linked_by_a_person(tmp_path: Path, monkey
         await here.runtime.publisher.publish([joined])
         waiting = await parked(here, "ada")
         assert (waiting.error_code, {*waiting.candidates}) == ("ambiguous_correlation", {one, two})
-        shown = (await here.jml("parked", "list", "--json")).json["parked"]
+        shown = (await here.call("parked", "list", "--json")).json["parked"]
         assert {*shown[0]["candidates"]} == {one, two}
 
         link = ("accounts", "link", "crm", "--person", "ada")
-        no_reason = await here.jml(*link, "--account", two)
+        no_reason = await here.call(*link, "--account", two)
         assert (no_reason.code, "--reason is missing" in no_reason.err) == (2, True)
-        unknown = await here.jml(*link, "--account", "nothing", "--reason", "x")
+        unknown = await here.call(*link, "--account", "nothing", "--reason", "x")
         assert (unknown.code, "shows no account with that id" in unknown.err) == (2, True)
 
         async def linked() -> Any:
-            done = await here.jml(*link, "--account", two, "--reason", "her manager says so", "--json")
+            done = await here.call(*link, "--account", two, "--reason", "her manager says so", "--json")
             return done.json if done.code == 0 else None
 
         assert (await eventually(linked))["state"] == "active"
@@ -73,14 +74,14 @@ async def test_an_ambiguous_account_is_linked_by_a_person(tmp_path: Path, monkey
             users = {user["id"]: user for user in await here.application.all("Users")}
             return bool(users[two]["userName"] == "ada.one")
 
-        await here.jml("parked", "retry", "--app", "crm")
+        await here.call("parked", "retry", "--app", "crm")
         await eventually(right)
         await settled(here)
         await here.hires("bea", kind="employee")
         await settled(here)
-        hers = await here.jml("accounts", "link", "crm", "--person", "bea", "--account", two, "--reason", "x")
+        hers = await here.call("accounts", "link", "crm", "--person", "bea", "--account", two, "--reason", "x")
         assert (hers.code, "the account is ada's in crm" in hers.err) == (2, True)
-        nobody = await here.jml("accounts", "link", "crm", "--person", "cleo", "--account", two, "--reason", "x")
+        nobody = await here.call("accounts", "link", "crm", "--person", "cleo", "--account", two, "--reason", "x")
         assert (nobody.code, "should have no account" in nobody.err) == (2, True)
 
 

@@ -35,7 +35,7 @@ async def test_a_filled_application_is_adopted_and_nobody_who_is_known_is_overwr
         await settled(here)
         ids = await filled(here)
 
-        shown = await here.jml("import", "crm", "--json")
+        shown = await here.call("import", "crm", "--json")
         assert shown.code == 0, shown.err
         assert shown.json["counts"] == {"new": 1, "linked": 1, "known": 2, "inactive": 1, "refused": 1}
         assert shown.json["refused"] == {"has no externalId to be the worker id": 1}
@@ -49,7 +49,7 @@ async def test_a_filled_application_is_adopted_and_nobody_who_is_known_is_overwr
         store = SqlOperatorStore(here.runtime.database)
         assert await store.person("w-new") is None, "nothing is published yet"
 
-        done = await here.jml("import", "crm", "--publish", "--json")
+        done = await here.call("import", "crm", "--publish", "--json")
         assert (done.code, done.json["published"]) == (0, 1), done.err
 
         async def adopted() -> Any:
@@ -61,10 +61,10 @@ async def test_a_filled_application_is_adopted_and_nobody_who_is_known_is_overwr
         view = await store.person("w-known")
         assert view is not None
         assert view.person.history.at(here.runtime.clock.now())["title"] == "Director"
-        again = await here.jml("import", "crm", "--publish", "--json")
+        again = await here.call("import", "crm", "--publish", "--json")
         assert (again.json["published"], again.json["counts"]["linked"]) == (0, 2)
 
-        late = await here.jml("import", "crm", "--publish", "--with-inactive", "--json")
+        late = await here.call("import", "crm", "--publish", "--with-inactive", "--json")
         assert late.json["published"] == 1
 
         async def left() -> bool:
@@ -73,5 +73,5 @@ async def test_a_filled_application_is_adopted_and_nobody_who_is_known_is_overwr
 
         await eventually(left)
         assert (await here.acted("import"))["details"]["events"] in (0, 1)
-        refused = await here.jml("import", "wiki")
+        refused = await here.call("import", "wiki")
         assert (refused.code, refused.out) == (2, "")

@@ -1,6 +1,8 @@
 """What an operator states: `jml extend` and `jml end` as processes of their own, beside a pipeline that runs."""
 
 import asyncio
+import contextlib
+import io
 import json
 import os
 import signal
@@ -21,10 +23,12 @@ from orchestrator.adapters.sql.coming import SqlComing
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.migrate import migrate
 from orchestrator.bootstrap import Runtime, running
+from orchestrator.cli import run
 from orchestrator.config import load_config
 from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.domain.days import end_of, zone
 from orchestrator.domain.lifecycle import spans
+from orchestrator.flows import outbox
 from orchestrator.ports.noticing import TimerView
 from orchestrator.roles import role
 from tests.audit_log import KEY
@@ -83,6 +87,25 @@ class House:
         assert b"Traceback" not in err, err.decode()
         return Done(process.returncode, out.decode(), err.decode())
 
+    async def call(self, *arguments: object, stdin: str = "") -> Done:
+        """Run one command to its end in this process, which takes a fraction of the time."""
+
+        def run_it() -> Done:
+            out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
+            with (
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.MonkeyPatch.context() as patch,
+            ):
+                patch.chdir(self.folder)
+                patch.setattr(sys, "stdin", io.StringIO(stdin))
+                patch.setenv("JML_OPERATOR", "nina")
+                patch.setenv("JML_KAFKA__BOOTSTRAP", self.runtime.bootstrap)
+                code = run([str(one) for one in arguments])
+            return Done(code, *(one.buffer.getvalue().decode() for one in (out, err)))
+
+        return await asyncio.to_thread(run_it)
+
     async def hires(self, person_id: str, *, kind: str = "contractor", engagement: str = "e1", **more: Any) -> None:
         """Somebody has joined, and has an account."""
         body = {
@@ -125,13 +148,18 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str = "") -> AsyncIterator[House]:
-    """All that has to run; `settings` are further lines of the application's table."""
+async def house(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str = "", application: Application | None = None
+) -> AsyncIterator[House]:
+    """All that has to run; `settings` are further lines of the application's table. An `application` is served
+    already, and the folder may be that of a house before."""
     monkeypatch.setenv("CRM_TOKEN", TOKEN)
-    async with Application().served() as application:
+    monkeypatch.setattr(outbox, "ABANDONED_AFTER", timedelta(seconds=4))  # entries of commands wait for the relay
+    async with Application().served() if application is None else contextlib.nullcontext(application) as application:
         with embedded() as bootstrap:
             config = folder / "jml.toml"
-            write_key(KEY, folder / "audit.key")
+            if not (folder / "audit.key").exists():
+                write_key(KEY, folder / "audit.key")
             config.write_text(
                 f"""
 [kafka]

@@ -209,6 +209,81 @@ async def test_a_group_within_a_group_is_left_alone(database: Database) -> None:
         assert set(groups.rows[outer["id"]]["members"]) == {inner["id"], *application.plain.directory.users.rows}
 
 
+async def test_a_group_with_the_id_of_a_member_stays_when_that_member_leaves(database: Database) -> None:
+    """Ids are unique among users and among groups, and not over both where they are numbers."""
+    async with connected(database, replace(NO_PATCH, name="nested"), Putting) as (application, connector):
+        await connector.converge("ada", groups=["outer"])
+        groups, users = application.plain.directory.groups, application.plain.directory.users
+        (ada,), (outer,) = users.rows, groups.rows
+        shown: list[Any] = []
+
+        async def numbered(request: Request) -> Response | None:
+            if request.method == "GET" and request.path == f"/Groups/{outer}":
+                members = [{"value": ada, "type": "User"}, {"value": ada, "type": "Group"}]
+                body = {"id": outer, "displayName": "outer", "members": members}
+                return Response(200, orjson.dumps(body))
+            if request.method == "PUT" and request.path == f"/Groups/{outer}":
+                shown.append(orjson.loads(request.body)["members"])
+                return Response(200, request.body)
+            return None
+
+        application.behave = numbered
+        await connector.converge("ada", groups=[])
+        assert shown == [[{"value": ada, "type": "Group"}]]
+
+
+async def test_somebody_elses_new_member_between_look_and_put_of_a_group_stays(database: Database) -> None:
+    async with connected(database, replace(NO_PATCH, name="etags"), Putting) as (application, connector):
+        others = [await application.put_in(userName=name, externalId=name) for name in ("one", "two")]
+        await connector.converge("ada", groups=["staff"])
+        groups = application.plain.directory.groups
+        (staff,) = groups.rows
+        meddled = 0
+
+        async def behave(request: Request) -> Response | None:
+            nonlocal meddled
+            if request.method == "PUT" and request.path.startswith("/Groups") and meddled < 2:
+                other = others[meddled]
+                meddled += 1
+                groups.rows[staff]["members"][other] = {"value": other}
+            return None
+
+        application.behave = behave
+        application.calls.clear()
+        await connector.converge("bea", groups=["staff"])
+        assert set(groups.rows[staff]["members"]) == {*application.plain.directory.users.rows}
+        made = [call.method for call in application.calls if call.path == f"/Groups/{staff}"]
+        assert made == ["GET", "PUT", "GET", "PUT", "GET", "PUT"]
+        assert is_applied(await connector.office.progress("bea"), 1)
+
+
+async def test_a_group_of_fifty_thousand_is_never_sent_or_read_because_of_one_member(database: Database) -> None:
+    async with connected(database, Habits("", "")) as (application, connector):
+        crowd = {f"m{number}": {"value": f"m{number}"} for number in range(50_000)}
+        group = application.plain.directory.groups.save({"displayName": "all", "members": crowd}, "")
+        await connector.converge("ada", groups=["all"])
+        await connector.converge("ada", groups=[])
+        members = application.plain.directory.groups.rows[group["id"]]["members"]
+        assert len(members) == 50_000
+        calls = [call for call in application.calls if call.path.startswith("/Groups")]
+        assert [call.method for call in calls] == ["GET", "PATCH", "PATCH"]
+        assert calls[0].query["excludedAttributes"] == "members"
+        assert sum(len(call.body) for call in calls) < 1_000
+
+
+async def test_aws_takes_a_hundred_changes_of_members_at_once_and_shows_none(database: Database) -> None:
+    aws = VENDORS["aws-identity-center"]
+    async with connected(database, aws, dialect="aws-identity-center", concurrency=64) as (application, connector):
+        people = [f"p{number:03}" for number in range(230)]
+        await connector.converge(*people, groups=["staff"])
+        (group,) = application.plain.directory.groups.rows.values()
+        assert set(group["members"]) == {*application.plain.directory.users.rows}
+        patches = [orjson.loads(call.body) for call in application.calls if call.path.startswith("/Groups/")]
+        sizes = [sum(len(one["value"]) for one in body["Operations"]) for body in patches]
+        assert max(sizes) <= 100
+        assert (sum(sizes), len(sizes) < 60) == (230, True), "they are merged across people"
+
+
 async def test_members_go_in_chunks_that_the_application_takes(database: Database) -> None:
     async with connected(database, VENDORS["entra-id"], dialect="entra-id", concurrency=50) as (application, connector):
         people = [f"p{number:02}" for number in range(50)]

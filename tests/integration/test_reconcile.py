@@ -12,9 +12,14 @@ from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import SqlOutbox
 from orchestrator.adapters.sql.planning import SqlPlanStore
 from orchestrator.adapters.sql.reconciling import SqlReconcileStore
+from orchestrator.adapters.sql.subjects import SqlSubjectStore
+from orchestrator.dialects import dialects
 from orchestrator.domain.reconciliation import Finding, FindingKind
+from orchestrator.flows.application import Application as Protocol
 from orchestrator.flows.audit_writer import AuditWriter
+from orchestrator.flows.group_drift import GroupDrift
 from orchestrator.flows.reconcile import Reconciliation, look_again
+from orchestrator.flows.reconcile_run import ReconcileRun
 from tests.integration.application import TOKEN, Application
 from tests.integration.connector import NOW, Connector, Office, resource
 
@@ -127,3 +132,61 @@ async def test_an_account_with_a_persons_worker_id_is_a_duplicate_of_the_linked_
     twin = await application.put_in(userName="ada")
     found, _ = await findings(office.database, Everything(application))
     assert {name: (one.kind.value, one.remote_id) for name, one in found.items()} == {"ada": ("duplicate", twin)}
+
+
+async def regroup(application: Application, name: str, operation: str, *values: str, path: str = "members") -> None:
+    """Somebody changes a group behind our back."""
+    group = next(one for one in await application.all("Groups") if one["displayName"] == name)
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/scim+json"}
+    changes = [{"op": operation, "path": path, "value": [{"value": one}]} for one in values]
+    if operation == "remove":
+        changes = [{"op": "remove", "path": f'members[value eq "{one}"]'} for one in values]
+    async with httpx.AsyncClient(base_url=application.base_url, headers=headers) as client:
+        body = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": changes}
+        (await client.patch(f"/Groups/{group['id']}", json=body)).raise_for_status()
+
+
+async def test_memberships_are_compared_and_put_right_and_what_others_granted_is_left(
+    connector: Connector, application: Application, office: Office, clock: SimulatedClock
+) -> None:
+    await connector.converge("well", "dropped", groups=["staff"])
+    await connector.converge("demoted", groups=["staff", "admins"])
+    await connector.converge("demoted", groups=["staff"])
+    await connector.converge("guest")
+    ids = {one["externalId"]: one["id"] for one in await application.all("Users")}
+    stray = await application.put_in(userName="stray@example.com", externalId="nobody")
+    await regroup(application, "staff", "remove", ids["dropped"])
+    await regroup(application, "admins", "add", ids["demoted"])
+    await regroup(application, "staff", "add", ids["guest"], stray)
+
+    async def run(dialect: str = "standard") -> tuple[ReconcileRun, GroupDrift, dict[str, str]]:
+        store = SqlReconcileStore(office.database)
+        groups = GroupDrift("crm", store, connector.lanes.ask, Protocol(dialects()[dialect]), began=clock.now())
+        reconciliation = Reconciliation("crm", store, SqlPlanStore(office.database), groups=groups)
+        writer = AuditWriter("operator", clock.now())
+        run = ReconcileRun("crm", reconciliation, store, SqlSubjectStore(office.database), writer, actor="operator:ada")
+        found = {}
+        async for one in reconciliation.find(Everything(application)):
+            run.take(one)
+            if one.group is not None:
+                found[str(one.person_id)] = f"{one.kind} {one.group}"
+        return run, groups, found
+
+    clock.advance_to(clock.now() + timedelta(seconds=1))
+    first, groups, found = await run()
+    assert found == {
+        "dropped": "member_missing staff",
+        "demoted": "member_extra admins",
+        "guest": "member_foreign staff",
+    }
+    assert (groups.groups, dict(groups.strangers)) == (2, {"admins": 0, "staff": 1})
+    assert sum(one.takes_access for one in first.fixable) == 1
+    assert await first.fix(now=clock.now()) == 2
+    await first.record(now=clock.now(), calls=1, skipped=0)
+    await connector.wait(30)
+    assert await application.members("staff") == {"well", "dropped", "demoted", "guest", "nobody"}
+    assert await application.members("admins") == set()
+    _, _, left = await run()
+    assert left == {"guest": "member_foreign staff"}
+    _, blind, none = await run("aws-identity-center")
+    assert (blind.readable, blind.groups, none) == (False, 0, {}), "a group is shown without its members there"

@@ -53,17 +53,17 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
         for person_id in ("well", "changed", "deleted"):
             await here.hires(person_id, kind="employee")
         await settled(here)
-        assert (await here.jml("reconcile", "crm")).code == 0
+        assert (await here.call("reconcile", "crm")).code == 0
 
         await change(here, "changed", userName="impostor")
         await here.application.take_out("deleted")
         stray = await here.application.put_in(userName="stray@example.com")
         twin = await here.application.put_in(userName="well2", externalId="well")
 
-        refused = await here.jml("reconcile", "crm", "--fix")
+        refused = await here.call("reconcile", "crm", "--fix")
         assert (refused.code, refused.out) == (2, "")
         assert "--yes" in refused.err
-        found = await here.jml("reconcile", "crm", "--json")
+        found = await here.call("reconcile", "crm", "--json")
         assert found.code == 1, found.err
         assert (found.json["complete"], found.json["accounts"], found.json["fixable"]) == (True, 4, 2)
         assert {
@@ -78,7 +78,7 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
         (drift,) = [one for one in found.json["findings"] if one["finding"] == "drifted"]
         assert drift["differences"] == [{"attribute": "userName", "shows": "impostor", "wanted": "changed"}]
 
-        fixed = await here.jml("reconcile", "crm", "--fix", "--yes", "--limit", "1")
+        fixed = await here.call("reconcile", "crm", "--fix", "--yes", "--limit", "1")
         assert fixed.code == 1
         assert "2 accounts once more" in fixed.out
         assert "and 3 more" in fixed.out
@@ -89,7 +89,7 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
 
         await eventually(right)
         await settled(here)
-        left = await here.jml("reconcile", "crm", "--json", "--limit", "0")
+        left = await here.call("reconcile", "crm", "--json", "--limit", "0")
         assert left.json["counts"] | {"linked": 0} == {
             "linked": 0,
             "unfinished": 0,
@@ -97,6 +97,9 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
             "missing": 0,
             "orphan": 1,
             "duplicate": 1,
+            "member_missing": 0,
+            "member_extra": 0,
+            "member_foreign": 0,
         }
         assert {one["id"] for one in await here.application.all("Users")} >= {stray, twin}, "nobody touched them"
 
@@ -112,6 +115,7 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
             ("missing", []),
         ]
         assert all(one["subject"] and one["sealed"] for one in marked)
+
         async def signed() -> bool:
             return len(await reported(here, "orphans", "account")) == 3
 
@@ -133,14 +137,21 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
 async def test_from_a_list_with_rows_that_nobody_can_read_nothing_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house(tmp_path, monkeypatch) as here:
+    async with house(tmp_path, monkeypatch, "reconcile_every_hours = 24") as here:
         await here.hires("well", kind="employee")
         await settled(here)
+
+        async def scheduled() -> Any:
+            (shown,) = (await here.call("apps", "list", "--json")).json["applications"]
+            return shown["reconciled"]["ended_at"] and shown["reconciled"]
+
+        assert (await eventually(scheduled))["outcome"] == "complete", "the scheduler has done it by itself"
+        assert "complete: nothing differs" in " ".join((await here.call("apps", "list")).out.split())
         await here.application.take_out("well")
-        await here.jml("apps", "pause", "crm", "--reason", "maintenance")
-        stopped = await here.jml("reconcile", "crm")
+        await here.call("apps", "pause", "crm", "--reason", "maintenance")
+        stopped = await here.call("reconcile", "crm")
         assert (stopped.code, "is stopped by nina" in stopped.err) == (2, True)
-        await here.jml("apps", "resume", "crm")
+        await here.call("apps", "resume", "crm")
 
         async def rubbish(request: Request) -> Response | None:
             if request.method == "GET" and request.path == "/Users":
@@ -148,6 +159,6 @@ async def test_from_a_list_with_rows_that_nobody_can_read_nothing_is_missing(
             return None
 
         here.application.behave = rubbish
-        found = await here.jml("reconcile", "crm", "--fix", "--yes", "--json")
+        found = await here.call("reconcile", "crm", "--fix", "--yes", "--json")
         assert (found.code, found.json["complete"], found.json["unreadable"]) == (1, False, 1)
         assert (found.json["counts"]["missing"], found.json["marked"]) == (0, None)

@@ -1,10 +1,12 @@
 """Records of persons that older versions wrote."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import orjson
 
 from orchestrator.adapters.sql.records import person_record, read_person
+from orchestrator.domain.person import Person, apply
+from schemas.changes import IdentityKept
 
 
 def test_a_record_from_before_there_were_entitlements_and_withdrawals_is_read() -> None:
@@ -22,3 +24,14 @@ def test_a_record_from_before_there_were_entitlements_and_withdrawals_is_read() 
     assert (person.entitlements, person.withdrawn, person.warned) == ({}, {}, ())
     assert read_person("w1", person_record(person)) == person
     assert orjson.loads(person_record(person)) == orjson.loads(record), "and written as it was"
+
+
+def test_what_an_account_keeps_is_on_record() -> None:
+    person, kept = Person("w1"), [{"value": "a@example.com", "primary": True}]
+    for number, values in enumerate(({"userName": "ann", "emails": kept}, {})):
+        change = IdentityKept(worker_id="w1", app="crm", values=values)
+        stated = datetime(2026, 1, 1 + number, tzinfo=UTC)
+        person = apply(person, change, event_id=f"migrate/old#{number}", stated=stated, default_zone="UTC")
+        assert read_person("w1", person_record(person)) == person
+    fact = person.identities["crm"]
+    assert (fact.value, [one.value for one in fact.earlier]) == (None, [{"userName": "ann", "emails": kept}])

@@ -61,6 +61,10 @@ class SqlReconcileStore:
             rows = await connection.execute(self._remote_ids, values)
             return {row.person_id: row.remote_id for row in rows}
 
+    async def group_ids(self, app: str, names: Sequence[str]) -> dict[str, str]:
+        """What the application calls groups of these names; those that nobody needed yet are absent."""
+        return await self._statements.group_ids(app, names)
+
     async def linked(self, app: str) -> AsyncIterator[list[tuple[Account, Progress]]]:
         """All accounts that have an id in the application, in pages by person."""
         after = ""

@@ -34,6 +34,8 @@ def person_record(person: Person) -> str:
         record["withdrawn"] = [[key, *by] for key, by in person.withdrawn.items()]
     if person.warned:
         record["warned"] = person.warned
+    if person.identities:
+        record["identities"] = [[app, _fact(fact)] for app, fact in person.identities.items()]
     return orjson.dumps(record, default=_named_tuple).decode()
 
 
@@ -86,6 +88,7 @@ def read_person(person_id: str, record: str) -> Person:
         warned=tuple(
             Warned(kind, app, group, instant(due), days) for kind, app, group, due, days in fields.get("warned", ())
         ),
+        identities={app: _stated(fact, dict) for app, fact in fields.get("identities", ())},
     )
 
 
@@ -115,15 +118,20 @@ def desired(account: Account) -> str:
 
 
 def observed(progress: Progress) -> str:
-    """The resource and groups as last seen, and the candidates where there are some, as JSON."""
-    candidates = (progress.candidates,) if progress.candidates else ()
-    return orjson.dumps([progress.resource, progress.groups, *candidates]).decode()
+    """The resource and groups as last seen, then candidates and left groups where there are some, as JSON."""
+    more: list[tuple[str, ...]] = [progress.candidates, progress.left_groups]
+    while more and not more[-1]:
+        more.pop()
+    return orjson.dumps([progress.resource, progress.groups, *more]).decode()
 
 
-def read_observed(text: str | None) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...]]:
-    """The inverse of `observed`: resource, groups, candidates."""
-    resource, groups, *candidates = orjson.loads(text) if text else ({}, [])
-    return resource, tuple(groups), tuple(candidates[0]) if candidates else ()
+def read_observed(
+    text: str | None,
+) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The inverse of `observed`: resource, groups, candidates, left groups."""
+    resource, groups, *more = orjson.loads(text) if text else ({}, [])
+    candidates, left = (*more, (), ())[:2]
+    return resource, tuple(groups), tuple(candidates), tuple(left)
 
 
 def read_account(row: RowMapping, known_as: Subject | None = None) -> Account:
@@ -151,7 +159,7 @@ def _account(row: RowMapping, issued_at: datetime | None, known_as: Subject | No
 
 def read_progress(row: RowMapping) -> Progress:
     """The connector's side of an account row."""
-    resource, groups, candidates = read_observed(row["observed"])
+    resource, groups, candidates, left_groups = read_observed(row["observed"])
     return Progress(
         version=row["version"],
         applied_revision=row["applied_revision"],
@@ -166,6 +174,7 @@ def read_progress(row: RowMapping) -> Progress:
         error=row["error"],
         refers_to=row["refers_to"],
         candidates=candidates,
+        left_groups=left_groups,
     )
 
 

@@ -223,6 +223,19 @@ application = sa.Table(
     sa.Column("stopped_at", Instant),
 )
 
+reconciliation = sa.Table(
+    "reconciliation",
+    metadata,
+    sa.Column("app", sa.String(64), primary_key=True),
+    # The last run by schedule; while a process is at it the lease says until when nobody else begins.
+    sa.Column("run", sa.Integer, nullable=False),
+    sa.Column("began_at", Instant, nullable=False),
+    sa.Column("lease_until", Instant),
+    sa.Column("ended_at", Instant),
+    sa.Column("outcome", sa.String(40)),
+    sa.Column("counts", sa.Text),
+)
+
 notice_delivery = sa.Table(
     "notice_delivery",
     metadata,

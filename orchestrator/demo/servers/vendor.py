@@ -100,7 +100,7 @@ class Vendor(Plain):
             raise ScimError(404 if habits.groups == "no" else 405, "groups are made elsewhere")
         if users and not {"PATCH": habits.user_patch, "PUT": habits.user_put}.get(request.method, True):
             raise ScimError(405, f"{request.method} is not supported here")
-        if request.method in ("PUT", "PATCH", "DELETE") and users:
+        if request.method in ("PUT", "PATCH", "DELETE"):
             self._check_version(request, id_)
         if request.method == "DELETE" and users and habits.delete_disables:
             row = {**self.directory.users.get(id_), "active": False}
@@ -114,9 +114,12 @@ class Vendor(Plain):
             self.directory.delete(self.directory.users, id_)
         return response
 
+    def _table(self, path: str) -> Table:
+        return self.directory.users if path.startswith("/Users") else self.directory.groups
+
     def _check_version(self, request: Request, id_: str) -> None:
         wanted = next((value.decode() for name, value in request.headers if name.lower() == b"if-match"), None)
-        if wanted is not None and self.habits.etags and wanted != _etag(self.directory.users.get(id_)):
+        if wanted is not None and self.habits.etags and wanted != _etag(self._table(request.path).get(id_)):
             raise ScimError(412, "the resource has changed")
 
     def _read(self, request: Request, id_: str) -> Request:
@@ -224,7 +227,7 @@ class Vendor(Plain):
             if habits.no_total:
                 body.pop("totalResults", None)
         else:
-            if habits.etags and users and (row := self.directory.users.rows.get(str(body.get("id")))) is not None:
+            if habits.etags and (row := self._table(request.path).rows.get(str(body.get("id")))) is not None:
                 headers = (*headers, (b"etag", _etag(row).encode()))
             body = self._shown(body)
         return Response(response.status, orjson.dumps(body), headers)

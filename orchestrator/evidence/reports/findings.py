@@ -19,7 +19,7 @@ COLUMNS = (
 )
 
 ORPHANS = frozenset({"orphan"})
-DRIFT = frozenset({"drifted", "missing", "duplicate"})
+DRIFT = frozenset({"drifted", "missing", "duplicate", "member_missing", "member_extra", "member_foreign"})
 
 
 class Findings:

@@ -1,6 +1,7 @@
 """Everything an application holds, however it pages and whatever moves meanwhile."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.dialects import dialects
 from orchestrator.dialects.standard import STANDARD
 from orchestrator.domain.discovery import Capabilities, Found
+from orchestrator.domain.outcome import classify
 from orchestrator.errors import Rejected, Unavailable
 from orchestrator.flows.application import Application
 from orchestrator.flows.listing import Listing, users
@@ -130,6 +132,27 @@ async def test_a_cursor_is_followed() -> None:
     listing = users(server, application, page_size=10)
     assert len(await read(listing)) == 25
     assert [call["cursor"] for call in server.calls] == ["", "10", "20"]
+
+
+async def test_a_list_whose_cursor_expires_is_read_from_the_start_and_every_row_comes_once() -> None:
+    server, forgets = Server(rows(25), cursor=True), 2
+
+    async def forgetful(request: ScimRequest) -> ScimResponse:
+        nonlocal forgets
+        if (request.query or {}).get("cursor") == "20" and forgets:
+            forgets -= 1
+            error = classify(400, {"scimType": "expiredCursor"}, {}, datetime.now(UTC))
+            assert error is not None
+            raise error
+        return await server(request)
+
+    listing = users(forgetful, Application(STANDARD, Capabilities(cursor=True)), page_size=10)
+    assert len(await read(listing)) == 25
+    assert listing.complete
+    forgets = 9
+    hopeless = users(forgetful, Application(STANDARD, Capabilities(cursor=True)), page_size=10)
+    assert len(await read(hopeless)) == 20
+    assert not hopeless.complete
 
 
 async def test_a_circle_of_cursors_ends() -> None:
