@@ -1,12 +1,13 @@
-"""A process of the pipeline's floor: creates of the same size by aiohttp, and nothing else."""
+"""A process of the pipeline's floor: creates of the same size, by httpx over the same transport, and nothing else."""
 
 import argparse
 import asyncio
 import sys
 
-import aiohttp
+import httpx
 import orjson
 import uvloop
+from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.bench.people import joiner
 from orchestrator.domain.scim_diff import create_body
@@ -17,17 +18,17 @@ async def _call(urls: list[str], calls: int, first: int, concurrency: int) -> No
         orjson.dumps(create_body({**orjson.loads(joiner(number).value)["attributes"], "userName": f"floor{number}"}))
         for number in range(first, first + calls)
     ]
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     headers = {"content-type": "application/scim+json"}
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency), headers=headers) as client:
+    async with httpx.AsyncClient(transport=AiohttpTransport(limits=limits), timeout=60, headers=headers) as client:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.readline)
 
         async def some() -> None:
             while bodies:
-                async with client.post(f"{urls[len(bodies) % len(urls)]}/Users", data=bodies.pop()) as answer:
-                    answer.raise_for_status()
-                    await answer.read()
+                answer = await client.post(f"{urls[len(bodies) % len(urls)]}/Users", content=bodies.pop())
+                answer.raise_for_status()
 
         await asyncio.gather(*(some() for _ in range(concurrency)))
 

@@ -1,17 +1,17 @@
 """`jml bench converge`: SCIM calls a second through the whole connector, beside the bare transport.
 
 Accounts are made by the real resolver first and wait in the lane. Then the connector converges them: load, intent,
-call, outcome, audit entries, offsets. The floor sends the same creates to the same server with aiohttp at the same
-concurrency, and nothing else.
+call, outcome, audit entries, offsets. The floor sends the same creates to the same server with httpx over the same
+transport at the same concurrency, and nothing else.
 """
 
 import asyncio
 import time
 from typing import Any
 
-import aiohttp
 import httpx
 import orjson
+from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.adapters.sql.settling import SqlSettling
 from orchestrator.bench.people import joiner
@@ -80,14 +80,14 @@ async def _floor(base_url: str, count: int, concurrency: int) -> float:
         orjson.dumps(create_body({**orjson.loads(joiner(number).value)["attributes"], "userName": f"floor{number}"}))
         for number in range(count)
     ]
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     headers = {"content-type": "application/scim+json"}
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency), headers=headers) as client:
+    async with httpx.AsyncClient(transport=AiohttpTransport(limits=limits), timeout=30, headers=headers) as client:
 
         async def send_some() -> None:
             while bodies:
-                async with client.post(f"{base_url}/Users", data=bodies.pop()) as answer:
-                    answer.raise_for_status()
-                    await answer.read()
+                answer = await client.post(f"{base_url}/Users", content=bodies.pop())
+                answer.raise_for_status()
 
         began = time.perf_counter()
         await asyncio.gather(*(send_some() for _ in range(concurrency)))

@@ -11,9 +11,10 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import aiohttp
+import httpx
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
@@ -113,10 +114,9 @@ async def _floor(place: Place, base_url: str, progress: Progress) -> list[float]
             await consumer.position(partition)
     took = []
     try:
-        async with aiohttp.ClientSession() as http:
+        async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=30) as http:
             body = {"userName": "floor", "externalId": "floor", "active": True}
-            async with http.post(f"{base_url}/Users", json=body) as answer:
-                user = (await answer.json(content_type=None))["id"]
+            user = (await http.post(f"{base_url}/Users", json=body)).json()["id"]
             change = orjson.dumps(patch_body([set_active(False)]))
             for number in range(FLOOR_LEAVERS):
                 progress("floor", number + 1, FLOOR_LEAVERS)
@@ -124,10 +124,8 @@ async def _floor(place: Place, base_url: str, progress: Progress) -> list[float]
                 for topic, consumer in zip(hops, consumers, strict=True):
                     await producer.send_and_wait(topic, b"x" * 700, key=b"W%d" % number)
                     await consumer.getone()
-                async with http.patch(f"{base_url}/Users/{user}", data=change) as answer:
-                    await answer.read()
-                async with http.get(f"{base_url}/Users/{user}") as answer:
-                    await answer.read()
+                await http.patch(f"{base_url}/Users/{user}", content=change)
+                await http.get(f"{base_url}/Users/{user}")
                 took.append(time.perf_counter() - began)
     finally:
         for client in (producer, *consumers):

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import gzip
 import ipaddress
 import socket
 import ssl
@@ -28,7 +27,7 @@ from orchestrator.adapters.network import is_private, tls_context
 from orchestrator.adapters.scim_auth import credentials
 from orchestrator.adapters.scim_http import HttpScimTransport
 from orchestrator.auth_config import AuthConfig
-from orchestrator.errors import Ambiguous, ApplicationDown, ConfigError, ScimError, Unavailable, UserError
+from orchestrator.errors import ApplicationDown, ConfigError, ScimError, Unavailable, UserError
 from orchestrator.ports import ScimRequest
 
 READ = ScimRequest("GET", "/Users")
@@ -308,31 +307,6 @@ async def test_a_name_is_resolved_once_and_the_address_judged_is_the_one_called(
                     await transport.send(READ)
     assert seen == []
     assert asked
-
-
-@pytest.mark.parametrize(("packed", "outcome"), [(gzip.compress, {"id": "7"}), (lambda body: body, Ambiguous)])
-async def test_an_answer_that_is_compressed_although_nobody_asked(
-    packed: Callable[[bytes], bytes], outcome: dict[str, Any] | type[Ambiguous]
-) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        body = packed(b'{"id":"7"}')
-        writer.write(b"HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    transport = HttpScimTransport("crm", f"http://127.0.0.1:{port}", concurrency=1, timeout=5, allow_private=True)
-    try:
-        if isinstance(outcome, dict):
-            assert (await transport.send(READ)).body == outcome
-        else:
-            with pytest.raises(outcome):
-                await transport.send(READ)
-    finally:
-        await transport.close()
-        server.close()
 
 
 async def test_a_redirect_is_not_followed() -> None:
