@@ -135,9 +135,13 @@ def _scheduler(runtime: SimulatedRuntime) -> Role:
 
     async def sweep_for_ever() -> None:
         while True:
+            wait = SWEEP_SECONDS
             with contextlib.suppress(StoreUnavailable):
                 await expire.sweep()
-            await asyncio.sleep(SWEEP_SECONDS)
+                due = await plant.store.timers.next_due()
+                if due is not None:
+                    wait = min(wait, max(runtime.clock.seconds_until(due), 0.001))
+            await asyncio.sleep(wait)
 
     return _looping("scheduler", sweep_for_ever)
 

@@ -233,7 +233,7 @@ class World:
         self._create_accounts()
         roles = ["resolver"] * 2 + ["connector"] * self.plan.connectors + ["scheduler"] * 2 + ["relay", "auditor"]
         for number, role in enumerate(roles):
-            ahead = self.chance.uniform(-self.plan.skew, self.plan.skew)
+            ahead = self.chance.choice([-1.0, 1.0, self.chance.uniform(-1, 1)]) * self.plan.skew
             self.machines.append(Machine(role, number, ahead=ahead))
             self._boot(self.machines[-1])
         self.trouble.rate = self.plan.rate
