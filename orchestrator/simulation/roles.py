@@ -29,6 +29,7 @@ from orchestrator.flows.relay import RelayFlow
 from orchestrator.flows.resolve import ResolveFlow
 from orchestrator.roles import role
 from orchestrator.simulation.loop import Process
+from orchestrator.simulation.plan import wall_skew
 from orchestrator.testing.broker import MemoryBroker, MemoryConsumers, MemoryRecord
 from orchestrator.testing.clock import LoopClock, SkewedClock
 from orchestrator.testing.scim import MemoryScim
@@ -95,7 +96,7 @@ class SimulatedRuntime:
         self.config = SimpleNamespace(apps=dict.fromkeys(plant.apps))
         self.process = process
         self.clock = SkewedClock(plant.life, ahead)
-        self.wall = SkewedClock(plant.wall, ahead)
+        self.wall = SkewedClock(plant.wall, wall_skew(ahead))
         self.outbox = OutboxPublisher(plant.broker, plant.store.outbox)
         self.consumers = MemoryConsumers(plant.broker, process, number)
         self._watch = HealthWatch(plant.store.converge)
