@@ -141,7 +141,7 @@ def _scheduler(runtime: SimulatedRuntime) -> Role:
                 await expire.sweep()
                 due = await plant.store.timers.next_due()
                 if due is not None:
-                    wait = min(wait, max(runtime.clock.seconds_until(due), 0.001))
+                    wait = min(wait, max(runtime.clock.seconds_until(due), 0.0) + 0.002)  # as late as a timer is
             await asyncio.sleep(wait)
 
     return _looping("scheduler", sweep_for_ever)

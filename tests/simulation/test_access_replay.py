@@ -37,6 +37,7 @@ class WatchedWorld(World):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.plan = replace(self.plan, skew=0.0)  # the log has the times of its writers, a look those of the room
         if self.calm:
             self.plan = replace(self.plan, rate=0.0, nemesis=False)
 
