@@ -105,6 +105,7 @@ class Lanes:
             beside=lambda: self._membership.waiting,
         )
         self._state = "open"
+        self._telling = asyncio.Lock()
         PENDING.labels(app).set_function(lambda: self.queues.pending)
 
     async def start(self) -> None:
@@ -163,6 +164,10 @@ class Lanes:
         await self._caller.close()
 
     async def _on_health(self, health: ApplicationHealth) -> None:
+        async with self._telling:  # what is told later must not be known earlier
+            await self._tell(health)
+
+    async def _tell(self, health: ApplicationHealth) -> None:
         PAUSED.labels(self.app).set(health.state == "paused" or self._caller.gate.stopped)
         kinds = {"paused": AuditKind.APPLICATION_PAUSED, "open": AuditKind.APPLICATION_RESUMED}
         again = health.state == self._state == "paused"  # only the next probe is news

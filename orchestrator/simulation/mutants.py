@@ -7,10 +7,12 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-from orchestrator.domain import outcome
+from orchestrator.domain import resolve as decisions
+from orchestrator.domain.outcome import classify
 from orchestrator.errors import Ambiguous
 from orchestrator.flows import (
     account_call,
@@ -179,8 +181,6 @@ def _trust_the_deletion() -> Sequence[AbstractContextManager[Any]]:
 
 
 def _blame_the_account() -> Sequence[AbstractContextManager[Any]]:
-    classify = outcome.classify
-
     def personally(status: int, *more: Any, **named: Any) -> Any:
         return classify(400 if status in (401, 403) else status, *more, **named)
 
@@ -220,9 +220,16 @@ def _quarantine_again() -> Sequence[AbstractContextManager[Any]]:
     return [patch.object(store.MemoryResolveTransaction, "quarantined", none_known)]
 
 
-def _quote() -> Sequence[AbstractContextManager[Any]]:
-    classify = outcome.classify
+def _trust_own_clock() -> Sequence[AbstractContextManager[Any]]:
+    nothing = timedelta(0)
 
+    def never(change: Any, now: Any) -> bool:
+        return False
+
+    return [patch.object(decisions, "MAX_SKEW", nothing), patch.object(resolve, "_came_too_early", never)]
+
+
+def _quote() -> Sequence[AbstractContextManager[Any]]:
     def quoting(status: int, body: Any, *more: Any, **named: Any) -> Any:
         error = classify(status, body, *more, **named)
         if error is not None and body:
@@ -255,6 +262,7 @@ _FURTHER = (
     Mutant("forget-entries", "entries that find no room on the disk are let go", _forget_what_finds_no_room),
     Mutant("no-catch-up", "what the index lacks of the log is not looked for", _trust_the_index),
     Mutant("quarantine-again", "an unreadable record is told as often as it comes", _quarantine_again),
+    Mutant("trust-own-clock", "a timer that a clock ahead of ours fired is decided by ours", _trust_own_clock),
     Mutant("quote-answers", "errors quote what the application answered", _quote),
 )
 FURTHER = {mutant.name: mutant for mutant in _FURTHER}

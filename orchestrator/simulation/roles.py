@@ -30,6 +30,7 @@ from orchestrator.flows.relay import RelayFlow
 from orchestrator.flows.resolve import ResolveFlow
 from orchestrator.roles import role
 from orchestrator.simulation.loop import Process
+from orchestrator.simulation.plan import wall_skew
 from orchestrator.testing.broker import MemoryBroker, MemoryConsumers, MemoryRecord
 from orchestrator.testing.clock import LoopClock, SkewedClock
 from orchestrator.testing.scim import MemoryScim
@@ -97,7 +98,7 @@ class SimulatedRuntime:
         self.config = SimpleNamespace(apps=dict.fromkeys(plant.apps))
         self.process = process
         self.clock = SkewedClock(plant.life, ahead)
-        self.wall = SkewedClock(plant.wall, ahead)
+        self.wall = SkewedClock(plant.wall, wall_skew(ahead))
         self.outbox = OutboxPublisher(plant.broker, plant.store.outbox)
         self.consumers = MemoryConsumers(plant.broker, process, number)
         self._watch = HealthWatch(plant.store.converge)
@@ -139,9 +140,13 @@ def _scheduler(runtime: SimulatedRuntime) -> Role:
 
     async def sweep_for_ever() -> None:
         while True:
+            wait = SWEEP_SECONDS
             with contextlib.suppress(StoreUnavailable):
                 await expire.sweep()
-            await asyncio.sleep(SWEEP_SECONDS)
+                due = await plant.store.timers.next_due()
+                if due is not None:
+                    wait = min(wait, max(runtime.clock.seconds_until(due), 0.0) + 0.002)  # as late as a timer is
+            await asyncio.sleep(wait)
 
     return _looping("scheduler", sweep_for_ever)
 

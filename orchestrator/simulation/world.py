@@ -10,8 +10,6 @@ import random
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from datetime import timedelta
-from functools import lru_cache
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -20,8 +18,6 @@ import structlog
 from orchestrator.bootstrap import Role
 from orchestrator.cli.parked import retry_parked
 from orchestrator.domain.account import AccountStatus
-from orchestrator.domain.policy import ApplicationPolicy, Policy, compile_policy
-from orchestrator.domain.resolve import MAX_SKEW
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows import audit_writer
 from orchestrator.flows.audit_writer import AuditWriter
@@ -30,17 +26,17 @@ from orchestrator.ports import OperatorStore
 from orchestrator.simulation.faults import Ambush, AppTemper, BrokerLine, StoreWeather, Trouble
 from orchestrator.simulation.loop import Defect, Process, SimulationLoop, current_process
 from orchestrator.simulation.oracle import Told
+from orchestrator.simulation.plan import APPS, plan, policy_of, wall_skew
 from orchestrator.simulation.roles import MemoryAuditLog, Plant, SimulatedRuntime, make_role
 from orchestrator.simulation.scenario import DAYS, START, TOKEN, Arrival, arrivals, lives, unreadable
 from orchestrator.testing.broker import MemoryBroker
 from orchestrator.testing.clock import LoopClock
 from orchestrator.testing.rows import ACCOUNT, OUTBOX, TIMER
-from orchestrator.testing.scim import Habits, MemoryScim
+from orchestrator.testing.scim import MemoryScim
 from orchestrator.testing.store import MemoryStore
 from schemas.envelope import Message
 from schemas.topics import AUDIT_ENTRIES
 
-APPS = ("directory", "code")
 DAY_SECONDS = 6.0
 """One day of the people's lives, in seconds of the machines'."""
 SESSION_SECONDS = 15.0
@@ -52,75 +48,6 @@ QUIET_SECONDS = 900.0
 """Whoever is not done by then will never be."""
 
 Trace = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What kind of world a seed makes."""
-
-    people: int
-    partitions: int
-    connectors: int
-    zone: str
-    delete_after: int | None
-    rate: float
-    nemesis: bool
-    habits: dict[str, Habits]
-    replica_lag: dict[str, float]
-    slow: dict[str, float]
-    skew: float
-    """How many seconds a machine's clock may be ahead or behind: two of them differ by `MAX_SKEW` at most."""
-
-
-def plan(chance: random.Random) -> Plan:
-    """Draw a world: some are calm, most are not."""
-    habits = {
-        app: Habits(
-            unique=chance.random() < 0.8,
-            names_conflicts=chance.random() < 0.5,
-            speaks_text=chance.random() < 0.3,
-        )
-        for app in APPS
-    }
-    return Plan(
-        people=chance.randint(3, 6),
-        partitions=chance.choice([1, 2, 3]),
-        connectors=chance.choice([2, 2, 3]),
-        zone=chance.choice(["UTC", "Australia/Melbourne", "America/Los_Angeles"]),
-        delete_after=chance.choice([None, None, 0, 2]),
-        rate=chance.choice([0.0, 0.03, 0.1, 0.2]),
-        nemesis=chance.random() < 0.8,
-        habits=habits,
-        replica_lag={app: chance.choice([0.0, 0.0, 3.0]) if habits[app].unique else 0.0 for app in APPS},
-        slow={app: chance.choice([0.01, 0.1, 2.0]) for app in APPS},
-        skew=chance.choice([0.0, 0.0, 2.0, MAX_SKEW.total_seconds() / 2]),
-    )
-
-
-@lru_cache
-def _policy(zone: str, delete_after: int | None) -> Policy:
-    common = {
-        "userName": "person.id",
-        "externalId": "person.id",
-        "title": "person.title",
-        "displayName": "person.display_name",
-        "emails": '[{"value": person.email, "type": "work"}]',
-    }
-    compiled, problems = compile_policy(
-        [
-            ApplicationPolicy("directory", common, groups="[person.department]"),
-            ApplicationPolicy(
-                "code",
-                common,
-                scope='person.department == "eng"',
-                leave_of_absence="deactivate",
-                delete_after=None if delete_after is None else timedelta(days=delete_after),
-            ),
-        ],
-        zone,
-    )
-    assert compiled is not None, problems
-    return compiled
 
 
 @dataclass
@@ -205,7 +132,7 @@ class World:
                 lambda topic: 1 if topic == AUDIT_ENTRIES else self.plan.partitions, BrokerLine(self.trouble)
             ),
             apps={app: MemoryScim(wall.now, self.plan.habits[app], self.tempers[app], token=TOKEN) for app in APPS},
-            policy=_policy(self.plan.zone, self.plan.delete_after),
+            policy=policy_of(self.plan.zone, self.plan.delete_after),
             life=life,
             wall=wall,
             audit_log=MemoryAuditLog(lambda entries: self.trouble.chance.randrange(entries)),
@@ -233,7 +160,7 @@ class World:
         self._create_accounts()
         roles = ["resolver"] * 2 + ["connector"] * self.plan.connectors + ["scheduler"] * 2 + ["relay", "auditor"]
         for number, role in enumerate(roles):
-            ahead = self.chance.uniform(-self.plan.skew, self.plan.skew)
+            ahead = self.chance.choice([-1.0, 1.0, self.chance.uniform(-1, 1)]) * self.plan.skew
             self.machines.append(Machine(role, number, ahead=ahead))
             self._boot(self.machines[-1])
         self.trouble.rate = self.plan.rate
@@ -270,7 +197,7 @@ class World:
         self._boots += 1
         process = self.loop.process(f"{machine.role}{machine.number}#{self._boots}")
         machine.process, machine.stop = process, asyncio.Event()
-        self.ahead[process.name] = machine.ahead
+        self.ahead[process.name] = wall_skew(machine.ahead)
         self.loop.spawn(process, self._life_of(machine, process, machine.stop))
 
     async def _life_of(self, machine: Machine, process: Process, stop: asyncio.Event) -> None:
@@ -474,7 +401,7 @@ class World:
     @property
     def patience(self) -> float:
         """How many seconds more everything may take because what one machine puts off another one takes up."""
-        return self.plan.skew * 4
+        return wall_skew(self.plan.skew) * 4
 
     def promises(self) -> Iterator[str]:
         """What is promised in this kind of world alone and was broken: `name: what`."""

@@ -107,11 +107,6 @@ class Reaper(Calm, Quiet):
         self.patience: int | None = None
         self._died = died
 
-    async def statement(self) -> None:
-        """See `Weather`."""
-        await super().statement()
-        await self._strike()
-
     async def committing(self) -> None:
         """See `Weather`."""
         await super().committing()
@@ -203,7 +198,7 @@ class Year:
                 self.plant.broker.append(feed.pop(0)[1])
             if deaths and deaths[0] <= coming == due:
                 deaths.pop(0)
-                self.reaper.patience = self.chance.randrange(12)
+                self.reaper.patience = self.chance.randrange(6)
             await self._until_quiet()
 
     def _feed(self) -> Iterator[tuple[datetime, Message]]:

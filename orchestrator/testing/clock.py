@@ -21,6 +21,10 @@ class LoopClock:
         """The current instant."""
         return self._start + timedelta(seconds=(self._loop.time() - self._began) * self._scale)
 
+    def seconds_until(self, moment: datetime) -> float:
+        """How many seconds of the loop it is until `now()` reaches `moment`."""
+        return (moment - self.now()).total_seconds() / self._scale
+
     async def sleep_until(self, moment: datetime) -> None:
         """Return when `now()` has reached `moment`. The microsecond more keeps rounding from waking us too early."""
         while (wait := (moment - self.now()).total_seconds()) > 0:
@@ -37,6 +41,10 @@ class SkewedClock:
     def now(self) -> datetime:
         """The current instant as this clock shows it."""
         return self._true.now() + self._ahead
+
+    def seconds_until(self, moment: datetime) -> float:
+        """See `LoopClock`."""
+        return self._true.seconds_until(moment - self._ahead)
 
     async def sleep_until(self, moment: datetime) -> None:
         """Return when `now()` has reached `moment`."""

@@ -46,7 +46,7 @@ class WatchedWorld(World):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.plan = replace(self.plan, skew=0.0)  # an instant is compared, so it must be the same one for all
+        self.plan = replace(self.plan, skew=0.0)  # the log has the times of its writers, a look those of the room
         if self.calm:
             self.plan = replace(self.plan, rate=0.0, nemesis=False)
 

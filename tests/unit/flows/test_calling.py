@@ -1,7 +1,7 @@
 """Calls to one application: who goes first, when nobody may call, and what opens it again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -356,6 +356,54 @@ async def test_an_operators_stop_is_obeyed_at_once_and_after_a_restart(
     store.outages = 3  # nobody can say anything now: what was said stands
     store.health.append(stopped)
     await until(lambda: lane.health.state == "paused")
+
+
+async def test_one_look_serves_all_applications_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_watch, "WATCH_SECONDS", 0.01)
+    asked: list[list[str]] = []
+
+    class Store(FakeConvergeStore):
+        async def load_health(self, apps: Sequence[str]) -> dict[str, ApplicationHealth]:
+            asked.append(list(apps))
+            return await super().load_health(apps)
+
+    store = Store()
+    watch, told = health_watch.HealthWatch(store), list[str]()
+    for app in ("crm", "wiki"):
+        assert await watch.listen(app, lambda _, app=app: told.append(app)) is None  # type: ignore[misc]  # bound at once
+    store.health.append(ApplicationHealth("open"))
+    await until(lambda: len(told) >= 4)
+    assert asked[:4] == [["crm"], ["wiki"], ["crm", "wiki"], ["crm", "wiki"]]
+    assert told[:4] == ["crm", "wiki", "crm", "wiki"]
+    watch.leave("crm")
+    told.clear()
+    await until(lambda: len(told) >= 2)
+    assert set(told) == {"wiki"}
+    watch.leave("wiki")
+    seen = len(asked)
+    await asyncio.sleep(0.05)
+    assert len(asked) == seen, "nobody listens"
+
+
+async def test_a_pause_is_in_the_log_before_others_are_told(
+    lanes: tuple[Lanes, FakeConvergeStore], application: Application
+) -> None:
+    """Who dies in between leaves no application paused of which the log says nothing."""
+    lane, store = lanes
+    on_record: list[tuple[str, int]] = []
+    save = store.save_health
+
+    async def look(app: str, health: ApplicationHealth) -> None:
+        on_record.append((health.state, len(store.segments)))
+        await save(app, health)
+
+    store.save_health = look  # type: ignore[method-assign]
+    await lane.start()
+    application.answers = [ScimResponse(401)]
+    store.outages = 2
+    await lane.ask(ScimRequest("GET", "/Users"))
+    await until(lambda: len(on_record) == 2)
+    assert on_record == [("paused", 1), ("open", 2)]
 
 
 def test_the_names_of_writers_differ() -> None:
