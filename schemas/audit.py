@@ -7,11 +7,12 @@ where they stand alone. Operators are named, as `actor`: that they can be is the
 **What.** `details` hold codes, counts, instants, names of attributes, and groups, which are entitlements. `sealed` is
 what is personal, one JSON object under the subject's key (`orchestrator.domain.sealing`). By kind:
 
-- event_received: type, stated_at, effective (when stated), reason_given; app and group of an entitlement. Sealed: person_id, stated (the event's data).
+- event_received: type, stated_at, effective (when stated), reason_given; app and group of an entitlement. Sealed:
+  person_id, stated (the event's data).
 - person_resolved: outcome, transition, status, changed, problems. Sealed: before, after (the attributes that changed),
   problems.
-- command_issued: command, state, previous_state, groups, effective_at, since (of the state that a patch goes on with). Sealed: before, after (the mapped attributes
-  that differ).
+- command_issued: command, state, previous_state, groups, effective_at, since (of the state that a patch goes on with).
+  Sealed: before, after (the mapped attributes that differ).
 - call_intended: state, read_back.
 - command_applied, account_verified: state, calls, groups_added, groups_removed, attempts, effective_at, received_at,
   sent_at, verified_at. Sealed: account (its id in the application), before, after (what was changed).

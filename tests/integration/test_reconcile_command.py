@@ -112,6 +112,7 @@ async def test_what_differs_is_named_put_right_and_on_record(tmp_path: Path, mon
             ("missing", []),
         ]
         assert all(one["subject"] and one["sealed"] for one in marked)
+
         async def signed() -> bool:
             return len(await reported(here, "orphans", "account")) == 3
 
