@@ -69,4 +69,6 @@ def search(
         if as_json:
             sys.stdout.write("\n]\n" if found else "[]\n")
         elif not found:
-            note("no entry matches")
+            unknown = person is not None and opened.keys.subject_of(person) is None
+            hint = ": nobody is known by that id here, so say the subject that stands for the person in the log"
+            note(f"no entry matches{hint if unknown else ''}")

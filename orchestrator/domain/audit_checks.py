@@ -24,6 +24,7 @@ SIGNATURE = Check("signature", "the newest checkpoint can be read and is signed 
 ORIGIN = Check("origin", "the checkpoint is one of this log and of no other that the key signs")
 ROOT = Check("root", "the entries have the root that the newest checkpoint says")
 HISTORY = Check("history", "every checkpoint that was kept is signed and is one of this very tree")
+KEPT = Check("kept", "the newest checkpoint is one of those that were kept")
 NEWEST = Check("newest", "no checkpoint that was kept is larger than the log")
 BUNDLE = Check("bundle", "every bundle holds the entries that belong into it, whole")
 TILE = Check("tile", "every stored hash is the hash of what it stands for")
@@ -38,8 +39,8 @@ OUTCOME = Check("outcome", "every intent has an outcome, or was taken up again")
 REJECTED = Check("rejected", "every record that was rejected is kept, as it came")
 TOPIC = Check("topic", "the log holds what the topic holds, in its order")
 CHECKS = (
-    SIGNATURE, ORIGIN, ROOT, HISTORY, NEWEST, BUNDLE, TILE, JOURNAL, FROM, WITNESS, ENTRY, ONCE, GAP, INTENT, OUTCOME,
-    REJECTED, TOPIC,
+    SIGNATURE, ORIGIN, ROOT, HISTORY, KEPT, NEWEST, BUNDLE, TILE, JOURNAL, FROM, WITNESS, ENTRY, ONCE, GAP, INTENT,
+    OUTCOME, REJECTED, TOPIC,
 )  # fmt: skip
 
 SHOWN = 100

@@ -17,6 +17,7 @@ from orchestrator.domain.audit_checks import (
     FROM,
     HISTORY,
     JOURNAL,
+    KEPT,
     NEWEST,
     ORIGIN,
     REJECTED,
@@ -146,6 +147,10 @@ class _Verification:
         if self._checks.suspects():
             self._checks.clear(self._log.entries())
         self._checks.finish()
+        if newest.origin and not self._is_kept(newest.size):
+            self._findings.add(
+                KEPT, "the newest checkpoint is not among the kept ones: their file was cut, or taken away"
+            )
         self._rejected()
         findings = self._findings
         return Verdict(
@@ -170,8 +175,10 @@ class _Verification:
         nothing = Checkpoint("", 0, b"")
         data = self._log.checkpoint()
         if data is None:
-            if self._next is not None and not self._log.journal(0):
-                self._findings.add(SIGNATURE, "checkpoints were signed and the newest one is gone")
+            if not self._log.journal(0):
+                gone = "checkpoints were signed and the newest one is gone"
+                nothing_there = "there is no checkpoint and no entry: this is no audit log, or all of it was taken away"
+                self._findings.add(SIGNATURE, nothing_there if self._next is None else gone)
             return nothing, ""
         try:
             note = parse_note(data)
@@ -212,6 +219,16 @@ class _Verification:
             last = checkpoint.size
             self._checkpoints += 1
             yield _Expected(checkpoint.size, checkpoint.root, HISTORY, f"{what} of {checkpoint.size} entries")
+
+    def _is_kept(self, size: int) -> bool:
+        """Looked at anew: the log may have been written meanwhile."""
+        for data in self._log.history():
+            try:
+                if parse_checkpoint(parse_note(data).text).size == size:
+                    return True
+            except NoteError:
+                continue
+        return False
 
     def _since(self, data: bytes | None) -> Iterator[_Expected]:
         if data is None:

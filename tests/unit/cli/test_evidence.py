@@ -144,6 +144,12 @@ def test_a_part_is_exported_with_what_was_before_it_in_mind(jml: Jml, log: Path)
     assert [orjson.loads(line)["type_uid"] for line in answer.out.splitlines()] == [300105, 300604]
 
 
+def test_who_is_not_known_any_more_is_told_apart_from_who_has_no_entry(jml: Jml, log: Path, keys: Keys) -> None:
+    """After an erasure a worker id leads nowhere, and silence would look as if nothing had ever happened."""
+    assert "nobody is known by that id" in jml("audit", "search", "--person", "9999").err
+    assert "nobody is known" not in jml("audit", "search", "--person", "4711", "--app", "wiki").err
+
+
 def test_what_a_source_says_of_an_entitlement_is_exported_without_any_key(jml: Jml, folder: Path) -> None:
     """From the event to the file: the resolver, the auditor's log, the command, the published schema."""
 
