@@ -22,26 +22,9 @@ from orchestrator.domain.functions import Tables, library
 from orchestrator.domain.lifecycle import Standing, Status
 from orchestrator.domain.ownership import Owners
 from orchestrator.domain.paths import nest, split_path, with_value_of
+from orchestrator.domain.person_fields import ALL_FIELDS, DATES, person_fields
 from schemas.changes import MAX_TEXT
 from schemas.commands import DesiredState
-
-PERSON_FIELDS = (
-    "given_name",
-    "family_name",
-    "display_name",
-    "user_name",
-    "email",
-    "phone",
-    "department",
-    "title",
-    "manager_id",
-    "sponsor_id",
-    "location",
-    "cost_center",
-    "country",
-    "time_zone",
-)
-
 
 _FAILURES = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What the library raises when an expression fails."""
@@ -149,6 +132,8 @@ class Policy:
     fields: frozenset[str] = frozenset()
     """The person's fields that CEL is given."""
     owners: Owners = field(default_factory=Owners)
+    reads_dates: bool = False
+    """Whether something depends on the first or the last day of an engagement."""
     _context: cel.Context = field(default_factory=lambda: _new_context({}), repr=False, compare=False)
 
     def app_policy(self, app: str) -> ApplicationPolicy | None:
@@ -207,7 +192,14 @@ class Policy:
         }
         if not states:
             return {}, []
-        first_day = Standing(Status.PREHIRE, at, ahead.kind, standing.first_attributes)
+        first_day = Standing(
+            Status.PREHIRE,
+            at,
+            ahead.kind,
+            standing.first_attributes,
+            start_date=ahead.first_day,
+            end_date=ahead.last_day,
+        )
         desires, failed = self._evaluated(person_id, first_day, set(states))
         for app, desire in desires.items():
             if states[app] == "inactive":
@@ -218,7 +210,7 @@ class Policy:
         self, person_id: str, standing: Standing, only: Set[str] | None = None
     ) -> tuple[dict[str, Desire], list[ExpressionError]]:
         context = self._context  # made once: each has the whole standard library, each evaluation its own person
-        person = _person(person_id, standing)
+        person = person_fields(person_id, standing)
         context.add_variable("person", {name: person[name] for name in self.fields})
         found: dict[str, Desire] = {}
         failed: list[ExpressionError] = []
@@ -316,7 +308,8 @@ def compile_policy(
     text = orjson.dumps([default_zone, described, tables, owners.by_attribute, rules], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(text).hexdigest()[:16]
     named = _fields_named(policies)
-    return Policy(compiled, digest, default_zone, time_rules, named, owners, _new_context(tables)), []
+    dates = any(name in DATES for one in compiled.values() for _, name in one.copied) or not named.isdisjoint(DATES)
+    return Policy(compiled, digest, default_zone, time_rules, named, owners, dates, _new_context(tables)), []
 
 
 def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> datetime | None:
@@ -327,22 +320,6 @@ def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> dateti
         return inactive_since + policy.delete_after
     except OverflowError:
         return None
-
-
-def _person(person_id: str, standing: Standing) -> dict[str, Any]:
-    """The person as expressions see it: every field is there, the unstated ones as empty text."""
-    attributes = standing.attributes
-    person: dict[str, Any] = {name: attributes.get(name) or "" for name in PERSON_FIELDS}
-    person["id"] = person_id
-    person["kind"] = standing.kind
-    person["status"] = standing.status.value
-    person["custom"] = {
-        name.removeprefix("custom."): value for name, value in attributes.items() if name.startswith("custom.")
-    }
-    return person
-
-
-ALL_FIELDS = frozenset({*PERSON_FIELDS, "id", "kind", "status", "custom"})
 
 
 def _copies(policy: ApplicationPolicy) -> list[tuple[str, str]]:

@@ -113,6 +113,8 @@ def resolve(
     timer = isinstance(change, TimerFired)
     # Not `changed`: to an expression, an attribute stated to be empty differs from one that nobody stated.
     stated = known != found.attributes or person.entitlements != after.entitlements
+    if policy.reads_dates:
+        stated = stated or _engaged(person) != _engaged(after)
     # A grant may have begun or ended since then, and its timer may be on its way.
     if before is None or stated or granted or before[1:] != kept or found.status is not Status.ACTIVE or timer:
         desires, failed = policy.desires(person.id, found, at)
@@ -164,6 +166,11 @@ def manager_cycle(person_id: str, managers: Mapping[str, str | None]) -> bool:
         seen.add(at)
         at = managers.get(at)
     return False
+
+
+def _engaged(person: Person) -> tuple[object, ...]:
+    """What the first and the last day of an engagement follow from."""
+    return person.engagements, person.ends, person.contracts
 
 
 def _instant(person: Person, change: Change, now: datetime) -> datetime:
