@@ -26,6 +26,7 @@ from orchestrator.domain.lifecycle import (
 from orchestrator.domain.person import ON_LEAVE, SUSPENDED, Decision, Person, apply, zones
 from orchestrator.domain.policy import Desire, Policy, retention_end
 from orchestrator.domain.superseding import superseded_by, supersedes
+from orchestrator.domain.timers import POLICY_CHANGED, policy_event
 from schemas.changes import Change, TimerFired
 from schemas.commands import CommandKind
 
@@ -145,7 +146,9 @@ def resolve(
         changed=changed,
         raised=raised,
         timers_set=tuple(one for key, one in wanted.items() if key not in open_timers),
-        timers_cancelled=tuple(one for key, one in open_timers.items() if key not in wanted and one.due > at),
+        timers_cancelled=tuple(
+            one for key, one in open_timers.items() if key not in wanted and one.due > at and not _outlives(one, policy)
+        ),
         problems=problems,
         attributes_before=known,
         attributes=found.attributes,
@@ -166,6 +169,12 @@ def manager_cycle(person_id: str, managers: Mapping[str, str | None]) -> bool:
         seen.add(at)
         at = managers.get(at)
     return False
+
+
+def _outlives(timer: Boundary, policy: Policy) -> bool:
+    """Whether a timer is about another policy than this one: while roles are restarted one by one, a decision by the
+    old one is not what it waits for."""
+    return timer.kind == POLICY_CHANGED and timer.event_id != policy_event(policy.digest)
 
 
 def _engaged(person: Person) -> tuple[object, ...]:

@@ -26,7 +26,7 @@ SAFETY_NET = timedelta(minutes=15)
 
 LONGEST_KEY = 1000
 
-_STANDING = ("record", "status", "manager_id", "email", "updated_at")
+_STANDING = ("record", "status", "manager_id", "email", "updated_at", "policy")
 _DESIRED = (
     "revision",
     "state",
@@ -195,6 +195,7 @@ class SqlResolveTransaction:
                 "b_id": one.id,
                 "record": person_record(one),
                 "status": one.decision.status if one.decision else "unknown",
+                "policy": one.decision.policy if one.decision else None,
                 **_current(one),
                 "updated_at": now,
             }
