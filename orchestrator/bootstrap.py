@@ -211,6 +211,7 @@ class Runtime:
             longest_wait=timedelta(seconds=settings.budget.longest_wait_seconds),
             application=application,
             discover=settings.discover,
+            correlation=self.config.correlation(app),
         )
 
 

@@ -82,7 +82,14 @@ async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: b
     async with services.reconcile_stores(config) as stores, services.application_reader(config, name) as reader:
         application = reader.application
         listing = users(reader.ask, application)
-        reconciliation = Reconciliation(name, stores.accounts, stores.persons, shows=application.shows, began=began)
+        reconciliation = Reconciliation(
+            name,
+            stores.accounts,
+            stores.persons,
+            shows=application.shows,
+            began=began,
+            correlation=config.correlation(name),
+        )
         actor = f"operator:{services.operator_name()}"
         run = ReconcileRun(name, reconciliation, stores.accounts, stores.subjects, writer, actor=actor)
         with Bars() as bars:

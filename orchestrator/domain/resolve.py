@@ -252,6 +252,7 @@ def _raise(
         event_id=cause.event_id,
         correlation_id=cause.correlation_id,
         policy=policy.digest,
+        number=account.number if account else 1,
     )
     kind = command_kind(account, desire.state)
     return Raised(raised, kind, cause.stated if kind == "patch" else since)

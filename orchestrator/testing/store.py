@@ -164,9 +164,7 @@ class MemoryResolveTransaction(NamesPeople):
         account = replace(account, event_id=_text(account.event_id), correlation_id=_text(account.correlation_id))
         account = replace(account, issued_at=now, subject=None)
         if key in self._known_accounts:
-            await self._transaction.upsert(
-                ACCOUNT, key, lambda row: row and replace(row, account=account, attention_at=now + SAFETY_NET)
-            )
+            await self._transaction.upsert(ACCOUNT, key, lambda row: row and _decided(row, account, now))
         else:
             await self._transaction.insert(ACCOUNT, key, AccountRow(account, attention_at=now + SAFETY_NET))
 
@@ -189,6 +187,16 @@ class MemoryConvergeStore:
         found = {one: rows[one, app] for one in person_ids if (one, app) in rows}
         subjects = self._tables.table(SUBJECT)
         return {one: (replace(row.account, subject=subjects.get(one)), row.progress) for one, row in found.items()}
+
+    async def holders(self, app: str, remote_ids: Sequence[str]) -> dict[str, str]:
+        """Who has these accounts of the application on record, by their ids."""
+        rows = await self._tables.read(ACCOUNT)
+        found = ((row.progress.remote_id, key[0]) for key, row in rows.items() if key[1] == app)
+        return {remote_id: person_id for remote_id, person_id in found if remote_id in remote_ids}
+
+    async def person(self, person_id: str) -> Person | None:
+        """Everything stated of a person; None for one that no event ever named."""
+        return (await self._tables.read(PERSON)).get(person_id)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["MemoryConvergeTransaction"]:
@@ -264,6 +272,12 @@ class MemoryConvergeTransaction(References):
         return await save_segment(self._transaction, self._tables, outbox, now)
 
 
+def _decided(row: AccountRow, account: Account, now: datetime) -> AccountRow:
+    """The resolver's side anew; which name the account has is the connector's to say."""
+    account = replace(account, number=row.progress.number)
+    return replace(row, account=account, attention_at=now + SAFETY_NET)
+
+
 def _on(update: ProgressUpdate, row: AccountRow | None) -> AccountRow | None:
     if row is None or row.progress.version != update.progress.version:
         return None
@@ -274,7 +288,8 @@ def _on(update: ProgressUpdate, row: AccountRow | None) -> AccountRow | None:
         intent=update.progress.intent and _text(update.progress.intent),
         error=update.progress.error and _text(update.progress.error),
     )
-    return replace(row, progress=progress, attention_at=update.attention_at)
+    account = replace(row.account, number=progress.number)
+    return replace(row, account=account, progress=progress, attention_at=update.attention_at)
 
 
 class MemoryTimerStore:

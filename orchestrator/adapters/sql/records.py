@@ -146,6 +146,7 @@ def _account(row: RowMapping, issued_at: datetime | None, known_as: Subject | No
         policy=row["policy"],
         issued_at=issued_at,
         subject=known_as,
+        number=row.get("name_number", 1),  # what is held beside an account has none of its own
     )
 
 
@@ -166,6 +167,7 @@ def read_progress(row: RowMapping) -> Progress:
         error=row["error"],
         refers_to=row["refers_to"],
         candidates=candidates,
+        number=row["name_number"],
     )
 
 

@@ -58,7 +58,7 @@ class SqlResolveStore:
             sa.select(person.c.id, person.c.record).where(among(person.c.id)).order_by(person.c.id).with_for_update()
         )
         self.accounts = sa.select(
-            *(account.c[name] for name in ("person_id", "app", *_DESIRED) if name != "attention_at")
+            *(account.c[name] for name in ("person_id", "app", "name_number", *_DESIRED) if name != "attention_at")
         ).where(among(account.c.person_id))
         self.timers = sa.select(timer).where(among(timer.c.person_id), timer.c.fired_at.is_(None))
         self.managers = sa.select(person.c.id, person.c.manager_id).where(among(person.c.id))
