@@ -71,7 +71,7 @@ person = sa.Table(
     sa.Column("email", sa.String(2 * MAX_TEXT), index=True),  # lower case can be longer: İ becomes two characters
     sa.Column("updated_at", Instant, nullable=False),
     # The version of the policy that decided last; null until the first decision since it is kept.
-    sa.Column("policy", sa.String(16)),
+    sa.Column("policy", FreeText),
 )
 
 account = sa.Table(

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from orchestrator.adapters.sql.tables import FreeText
+
 revision = "0008"
 down_revision = "0007"
 branch_labels = None
@@ -13,7 +15,7 @@ def upgrade() -> None:
     """Two columns. Accounts that are there have the name that the policy says; of persons nobody knows the policy
     until they are decided next."""
     op.add_column("account", sa.Column("name_number", sa.Integer, nullable=False, server_default="1"))
-    op.add_column("person", sa.Column("policy", sa.String(16)))
+    op.add_column("person", sa.Column("policy", FreeText))
 
 
 def downgrade() -> None:
