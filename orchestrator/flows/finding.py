@@ -146,14 +146,20 @@ class Finder:
         remote = call.remote
         remote.id, remote.shown, remote.version = str(resource["id"]), None, None
         remote.active = self._application.is_active(resource)
-        number = number_of(resource, call.plain, self.correlation.unique) if self.correlation.unique else None
-        if number is not None and number != call.progress.number:
-            call.take_name(number, self.correlation.unique)
+        if self.correlation.unique and remote.id != call.progress.remote_id:
+            self._keep_name(call, resource)
         remote.resource = self._application.shows(resource, call.account.resource)
         # Not every application shows a user's groups, and a delta of what is there already is harmless.
         kept = tuple(name for name in remote.groups if name not in call.account.groups)
         call.forgot = call.forgot or kept != remote.groups
         remote.groups = kept
+
+    def _keep_name(self, call: Call, resource: Mapping[str, Any]) -> None:
+        """An account that is new to us keeps the candidate that it shows; one that is on record has its number, and
+        somebody who renamed it there is put right."""
+        number = number_of(resource, call.plain, self.correlation.unique)
+        if number is not None and number != call.progress.number:
+            call.take_name(number, self.correlation.unique)
 
 
 def _shows(row: Mapping[str, Any], path: Sequence[str], value: str) -> bool:

@@ -16,6 +16,7 @@ from orchestrator.flows import naming as naming_module
 from orchestrator.flows.naming import MOST_UNEXPLAINED
 from tests.integration.application import Application, Held, server_process
 from tests.integration.connector import Connector, Office, is_applied
+from tests.integration.test_reconcile import change
 from tests.integration.test_reconcile_command import HEADERS
 
 NAMED = by_attributes("externalId", "userName", unique=(("userName",),))
@@ -214,6 +215,18 @@ async def test_a_name_of_an_account_that_was_deleted_begins_anew(
     await naming.converge("jane", **JANE)
     assert (await names(application)) == {"jane": named(1)}
     assert other
+
+
+async def test_a_name_that_somebody_changed_there_is_put_right(
+    naming: Connector, application: Application, office: Office
+) -> None:
+    await naming.converge("jane", **JANE)
+    await change(application, "jane", userName=named(7))
+    await office.leaves_open("jane")
+    await naming.take(*await office.wants("jane", title="Fellow", **JANE))
+    await naming.wait(120)
+    assert await names(application) == {"jane": named(1)}
+    assert (await office.progress("jane")).number == 1
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
