@@ -20,7 +20,7 @@ from tests.integration.test_reconcile import change
 from tests.integration.test_reconcile_command import HEADERS
 
 NAMED = by_attributes("externalId", "userName", unique=(("userName",),))
-JANE = {"userName": "jane.doe@example.com", "emails": None}
+JANE: dict[str, Any] = {"userName": "jane.doe@example.com", "emails": None}
 
 
 def named(number: int) -> str:
@@ -61,7 +61,7 @@ async def test_namesakes_get_names_of_their_own_and_keep_them(
     """Three at once, in two connectors; then a change, a leave and a return."""
     held, tag = Held(base_url), id(office)
     people = [f"jane-{number}-{tag}" for number in range(3)]
-    jane = {"userName": f"jane{tag}.doe@example.com"}
+    jane: dict[str, Any] = {"userName": f"jane{tag}.doe@example.com"}
     async with (
         connecting(office, base_url, clock, timeout=15) as one,
         connecting(office, base_url, clock, timeout=15) as two,
