@@ -166,6 +166,7 @@ class Runtime:
                     self.wall,
                     every=every,
                     fix=settings.reconcile_fix,
+                    correlation=self.config.correlation(name),
                 )
         return found
 
@@ -248,6 +249,7 @@ class Runtime:
             application=application,
             discover=settings.discover,
             watch=self.health_watch(),
+            correlation=self.config.correlation(app),
         )
 
 

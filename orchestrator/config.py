@@ -23,12 +23,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from orchestrator.auth_config import AuthConfig
 from orchestrator.budget_config import BreakerConfig, BreakerLimits, BudgetConfig
 from orchestrator.config_tables import RetryConfig, Table
-from orchestrator.dialect_config import BehavesConfig, CapabilitiesConfig
+from orchestrator.dialect_config import BehavesConfig, CapabilitiesConfig, CorrelateConfig
 from orchestrator.dialects import STANDARD, dialects
 from orchestrator.domain.breaker import BreakerPolicy
 from orchestrator.domain.budget import Limit
+from orchestrator.domain.correlation import RULES, Correlation, RuleText, compile_rules
 from orchestrator.domain.days import is_zone
 from orchestrator.domain.ownership import FACTS, Owners
+from orchestrator.domain.paths import split_path
 from orchestrator.domain.policy import (
     ApplicationPolicy,
     BeforeStart,
@@ -170,6 +172,8 @@ class AppConfig(Table):
     scope: str = "true"
     groups: str = "[]"
     attributes: dict[str, str]
+    unique: tuple[str, ...] = ()
+    correlate: tuple[str | CorrelateConfig, ...] = ()
     write_once: tuple[str, ...] = ()
     never_write: tuple[str, ...] = ()
     identity_from: str | None = None
@@ -203,6 +207,12 @@ class AppConfig(Table):
         return attributes
 
     @model_validator(mode="after")
+    def _knows_whose_a_name_is(self) -> "AppConfig":
+        if self.unique and "externalId" not in self.attributes:
+            raise ValueError("unique needs externalId among the attributes: such a name does not say whose it is")
+        return self
+
+    @model_validator(mode="after")
     def _keeps_its_word(self) -> "AppConfig":
         for path in self.attributes:
             if any(path == banned or path.startswith(f"{banned}.") for banned in self.never_write):
@@ -233,6 +243,7 @@ class AppConfig(Table):
             groups=self.groups,
             leave_of_absence=self.leave_of_absence,
             remove_groups=self.remove_groups,
+            unique=self.unique,
             write_once=self.write_once,
             identity_from=self.identity_from,
             identity=tuple(one for one in self.identity if one in self.attributes) if self.identity_from else (),
@@ -298,12 +309,32 @@ class Config(BaseSettings):
 
     def compiled(self) -> tuple[Policy | None, list[ExpressionError]]:
         """The policy, or everything that keeps it from compiling."""
-        return compile_policy(
+        policy, problems = compile_policy(
             self.policies(),
             self.time.default_zone,
             self.time_rules(),
             tables=self.lookups,
             owners=Owners(self.owners),
+        )
+        problems += [problem for app in self.apps for problem in self._correlation(app)[1]]
+        return (None if problems else policy), problems
+
+    def correlation(self, app: str) -> Correlation:
+        """By which rules an application's accounts are found. `load_config` has proved that they compile."""
+        return self._correlation(app)[0]
+
+    def _correlation(self, app: str) -> tuple[Correlation, list[ExpressionError]]:
+        settings = self.apps[app]
+        dialect = settings.behaves.over(dialects()[settings.dialect])
+        return compile_rules(
+            app,
+            [one.text() if isinstance(one, CorrelateConfig) else RuleText(one) for one in settings.correlate],
+            by_default=dialect.lookup or RULES,
+            attributes=settings.attributes,
+            tables=self.lookups,
+            unique=tuple(tuple(split_path(path)) for path in settings.unique),
+            default_zone=self.time.default_zone,
+            access_ends=self.time.hour,
         )
 
     def time_rules(self) -> TimeRules:

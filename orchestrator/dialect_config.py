@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.dialects.base import Dialect
+from orchestrator.domain.correlation import RuleText
 from orchestrator.domain.discovery import Capabilities
 from orchestrator.domain.scim_read import TOLERANCES
 
@@ -25,6 +26,21 @@ class CapabilitiesConfig(BaseModel):
     def known(self) -> Capabilities:
         """The same as a domain value."""
         return Capabilities(**self.model_dump())
+
+
+class CorrelateConfig(BaseModel):
+    """A rule by which an account is found: an attribute to search by, CEL over `person` for its value (else the mapped
+    one), and CEL over `person` and `resource` that has to be true of what was found."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    search: str
+    value: str | None = None
+    where: str | None = None
+
+    def text(self) -> RuleText:
+        """The same as a domain value."""
+        return RuleText(self.search, self.value, self.where)
 
 
 class BehavesConfig(BaseModel):

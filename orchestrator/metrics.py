@@ -25,6 +25,9 @@ DEPROVISION_SECONDS = Histogram(
 PARKED_LEAVERS = Counter(
     "jml_parked_leavers", "Leavers whose account could not be closed: each needs a person", ["app"]
 )
+NAMES_TAKEN = Counter(
+    "jml_names_taken", "Candidates of unique names that somebody else had, so that the next one was tried", ["app"]
+)
 PAUSED = Gauge("jml_application_paused", "1 while an application as a whole is out of order", ["app"])
 HELD = Gauge("jml_held", "Commands that the breaker holds until a person decides, as the relay counts them", ["app"])
 PENDING = Gauge("jml_lane_pending", "Commands taken in by a connector and not done", ["app"])

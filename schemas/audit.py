@@ -23,6 +23,7 @@ what is personal, one JSON object under the subject's key (`orchestrator.domain.
   objects with subject and changed. The finding `summary` is a whole run: counts, complete, marked, calls, unreadable.
 - command_superseded: by (the revision that was applied instead).
 - timer_set, timer_cancelled, timer_fired: timer, due, rule.
+- operator_acted: action, reason and counts; of `apply_policy` version, persons, touched, commands, over_seconds.
 - subject_erased: reason, accounts_left.
 
 What moves an account's row on (intents, outcomes, account_linked, account_unlinked, a retry of what was parked, a

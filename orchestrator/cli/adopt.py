@@ -80,7 +80,15 @@ async def _import(
     found, now = _Found(name), services.now()
     async with services.reconcile_stores(config) as stores, services.application_reader(config, name) as reader:
         listing = users(reader.ask, reader.application)
-        adoption = Adoption(name, stores.accounts, stores.persons, worker_id=path, with_inactive=with_inactive, now=now)
+        adoption = Adoption(
+            name,
+            stores.accounts,
+            stores.persons,
+            worker_id=path,
+            with_inactive=with_inactive,
+            now=now,
+            correlation=config.correlation(name),
+        )
 
         async def read(publisher: Publisher | None) -> None:
             with Bars() as bars:

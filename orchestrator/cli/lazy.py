@@ -40,6 +40,7 @@ COMMANDS = (
     Entry("status", "status", WATCH, "Persons, accounts, timers and applications in one look."),
     Entry("lag", "lag", WATCH, "How far each role is behind, in messages and seconds."),
     Entry("plan", "plan", WATCH, "What would be sent, now or under another policy, without sending it."),
+    Entry("policy", "policy", WATCH, "Have everybody decided anew after a change of the policy."),
     Entry("reconcile", "reconcile", WATCH, "Hold what an application holds against what it should hold; put it right."),
     Entry("due", "due", WATCH, "What comes: ends, starts and changes by their instants; and what is overdue."),
     Entry("timers", "timers", WATCH, "One person's timers: open, fired and cancelled."),

@@ -103,7 +103,8 @@ async def _migrate(config: Config, old: str, new: str, keep: tuple[str, ...], li
     async with services.reconcile_stores(config) as stores, services.application_reader(config, old) as reader:
         listing = users(reader.ask, reader.application)
         policy = config.policy()
-        migration = Migration(old, new, stores.accounts, stores.persons, policy, keep=keep, now=now)
+        rules = config.correlation(old)
+        migration = Migration(old, new, stores.accounts, stores.persons, policy, keep=keep, now=now, correlation=rules)
 
         async def record(**details: Any) -> None:
             said = {"action": "migrate", "from": old, "to": new, "keep": list(keep), **details}

@@ -107,13 +107,13 @@ def _since(text: str, default_zone: str, now: datetime) -> datetime:
 
 def _show_planned(planned: list[Planned], totals: Totals, policy: str, limit: int, *, as_json: bool) -> None:
     if as_json:
-        print_json({"policy": policy, **_totals(totals), "planned": [_command(one) for one in planned]})
+        print_json({"policy": policy, **totals_document(totals), "planned": [_command(one) for one in planned]})
         return
     print_table("Planned commands", ("person", "application", "command", "attributes", "groups"), map(_row, planned))
     if totals.touched > limit:
         print_line(f"the first {limit} of {totals.touched} persons; --limit shows more")
-    print_table("Totals", ("application", "command", "persons#"), _total_rows(totals))
-    _print_problems(totals.problems)
+    print_table("Totals", ("application", "command", "persons#"), total_rows(totals))
+    print_problems(totals.problems)
     commands = sum(kinds.total() for kinds in totals.commands.values())
     print_line(
         f"{totals.touched} of {totals.persons} persons would get {commands} commands under policy {policy}; "
@@ -129,8 +129,8 @@ def _show_replayed(found: Replayed, since: datetime, limit: int, *, as_json: boo
                 "events": found.events,
                 "unreadable": found.unreadable,
                 "unaddressed": found.unaddressed,
-                "present": _totals(found.present),
-                "candidate": _totals(found.candidate),
+                "present": totals_document(found.present),
+                "candidate": totals_document(found.candidate),
                 "differing_persons": len(found.differing),
                 "differing": [_differing(one) for one in found.differing[:limit]],
             }
@@ -179,7 +179,8 @@ def _kinds(commands: Sequence[Planned]) -> str:
     return ", ".join(f"{one.app} {one.kind}" for one in commands) or "nothing"
 
 
-def _totals(totals: Totals) -> dict[str, Any]:
+def totals_document(totals: Totals) -> dict[str, Any]:
+    """The totals as JSON has them."""
     return {
         "persons": totals.persons,
         "touched": totals.touched,
@@ -188,12 +189,14 @@ def _totals(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _total_rows(totals: Totals) -> list[tuple[str, str, int]]:
+def total_rows(totals: Totals) -> list[tuple[str, str, int]]:
+    """The totals as rows of application, command and persons."""
     return [
         (name, kind, count) for name, kinds in sorted(totals.commands.items()) for kind, count in sorted(kinds.items())
     ]
 
 
-def _print_problems(problems: Counter[str]) -> None:
+def print_problems(problems: Counter[str]) -> None:
+    """The expressions that fail, if any do."""
     if problems:
         print_table("Expressions that fail", ("expression", "persons#"), problems.most_common())

@@ -57,8 +57,8 @@ Output = Annotated[
     Path | None, typer.Option("--output", "--out", "-o", help="Write to this file and not to standard output.")
 ]
 
-_DURATION = re.compile(r"(\d+)\s*(s|min|h|d)")
-_UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
+_DURATION = re.compile(r"(\d+)\s*(s|min|m|h|d)")
+_UNITS = {"s": "seconds", "min": "minutes", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,13 @@ async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: b
         listing = users(reader.ask, application)
         groups = GroupDrift(name, stores.accounts, reader.ask, application, began=began)
         reconciliation = Reconciliation(
-            name, stores.accounts, stores.persons, shows=application.shows, began=began, groups=groups
+            name,
+            stores.accounts,
+            stores.persons,
+            shows=application.shows,
+            began=began,
+            groups=groups,
+            correlation=config.correlation(name),
         )
         actor = f"operator:{services.operator_name()}"
         run = ReconcileRun(name, reconciliation, stores.accounts, stores.subjects, writer, actor=actor)

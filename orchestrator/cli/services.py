@@ -23,6 +23,7 @@ from orchestrator.ports import (
     TimedRecord,
 )
 from orchestrator.ports.noticing import ComingStore, NoticeDesk, OverdueStore
+from orchestrator.ports.policy import PolicyStore
 
 if TYPE_CHECKING:
     from orchestrator.adapters.audit_verify import Verdict
@@ -151,6 +152,17 @@ async def plan_store(config: Config) -> AsyncIterator[PlanStore]:
     async with database(config) as opened:
         await check_database(opened)
         yield SqlPlanStore(opened)
+
+
+@asynccontextmanager
+async def policy_stores(config: Config) -> AsyncIterator[tuple[PolicyStore, PlanStore]]:
+    """What a change of the policy needs of the store. Raises UserError for a database that is not migrated."""
+    from orchestrator.adapters.sql.planning import SqlPlanStore
+    from orchestrator.adapters.sql.policy import SqlPolicyStore
+
+    async with database(config) as opened:
+        await check_database(opened)
+        yield SqlPolicyStore(opened), SqlPlanStore(opened)
 
 
 def events_since(config: Config, since: datetime) -> AsyncIterator[TimedRecord]:

@@ -38,6 +38,8 @@ class Account:
     issued_at: datetime | None = field(default=None, compare=False)
     subject: Subject | None = field(default=None, compare=False, repr=False)
     hold: Hold | None = None
+    number: int = field(default=1, compare=False)
+    """Which of its names the connector found free, as of when the account was loaded; see `domain.unique_names`."""
 
 
 class AccountStatus(StrEnum):
@@ -70,6 +72,8 @@ class Progress:
     error: str | None = None
     refers_to: str | None = None
     """The person whose account in the same application this one names, its manager's; see `domain.references`."""
+    number: int = 1
+    """Which candidate of its unique names the account has, or is about to have."""
     candidates: tuple[str, ...] = ()
     """The ids of the accounts that could be the person's, where there are several and a person has to say which."""
     left_groups: tuple[str, ...] = ()

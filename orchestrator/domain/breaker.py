@@ -78,13 +78,20 @@ class Window:
     passed: dict[str, int] = field(default_factory=dict)
     tripped_at: datetime | None = None
 
+    def limit(self, rule: Rule) -> int:
+        """How many commands of one source pass within the window."""
+        return max(rule.limit, int(rule.share * self.population))
+
+    def limit_of_all(self, rule: Rule) -> int:
+        """How many commands of all sources together do."""
+        return max(rule.total_limit, int(rule.total_share * self.population))
+
     def has_room(self, rule: Rule, source: str) -> bool:
         """Whether one more command of this source may pass."""
         if self.population < rule.min_population:
             return True
-        most = max(rule.limit, int(rule.share * self.population))
-        of_all = max(rule.total_limit, int(rule.total_share * self.population))
-        return self.passed.get(source, 0) < most and sum(self.passed.values()) < of_all
+        most = self.limit(rule)
+        return self.passed.get(source, 0) < most and sum(self.passed.values()) < self.limit_of_all(rule)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,16 @@ class Span(NamedTuple):
     zone: ZoneInfo
 
     @property
+    def last_day(self) -> date | None:
+        """The day on which access ends, where the worker is; None: it is open."""
+        if self.end is None:
+            return None
+        try:
+            return (self.end - timedelta(microseconds=1)).astimezone(self.zone).date()
+        except OverflowError:  # at the ends of the calendar
+            return self.end.date()
+
+    @property
     def never_begins(self) -> bool:
         """Whether its end was moved before its start."""
         return self.end is not None and self.end <= self.start
@@ -65,6 +75,7 @@ class Standing(NamedTuple):
     """The person at an instant. `since` is the instant from which the status holds, `kind` that of the engagement.
 
     `ahead` is the next engagement of somebody who has none and is not blocked, `first_attributes` belong to its start.
+    `start_date` and `end_date` are the first and the last day of the engagement that counts, `end_date` as known now.
     """
 
     status: Status
@@ -73,6 +84,8 @@ class Standing(NamedTuple):
     attributes: Mapping[str, Any]
     ahead: Span | None = None
     first_attributes: Mapping[str, Any] = MappingProxyType({})
+    start_date: date | None = None
+    end_date: date | None = None
 
 
 class Boundary(NamedTuple):
@@ -131,7 +144,8 @@ def standing(person: Person, default_zone: str, now: datetime, engaged: list[Spa
             return Standing(Status.SUSPENDED, since, primary.kind, attributes)
         since = max(since, _turned(person.history, ON_LEAVE, now))
         status = Status.ON_LEAVE if attributes.get(ON_LEAVE) else Status.ACTIVE
-        return Standing(status, since, primary.kind, attributes)
+        days = (primary.first_day, primary.last_day)
+        return Standing(status, since, primary.kind, attributes, None, MappingProxyType({}), *days)
     ahead = next((span for span in engaged if span.start > now and not span.never_begins), None)
     first_attributes: Mapping[str, Any] = {}
     if ahead is not None:

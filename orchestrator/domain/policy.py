@@ -10,66 +10,22 @@ import re
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import cel
 import orjson
-from cel import stdlib
 
 from orchestrator.domain.account import Account
-from orchestrator.domain.functions import Tables, library
+from orchestrator.domain.expressions import FAILURES, compile_expression, failure, new_context
+from orchestrator.domain.expressions import ExpressionError as ExpressionError
+from orchestrator.domain.functions import Tables
 from orchestrator.domain.lifecycle import Standing, Status
 from orchestrator.domain.ownership import Owners
 from orchestrator.domain.paths import nest, split_path, with_value_of
+from orchestrator.domain.person_fields import ALL_FIELDS, DATES, person_fields
+from orchestrator.domain.unique_names import numbered
 from schemas.changes import MAX_TEXT
 from schemas.commands import DesiredState
-
-PERSON_FIELDS = (
-    "given_name",
-    "family_name",
-    "display_name",
-    "user_name",
-    "email",
-    "phone",
-    "department",
-    "title",
-    "manager_id",
-    "sponsor_id",
-    "location",
-    "cost_center",
-    "country",
-    "time_zone",
-)
-
-
-_FAILURES = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
-"""What the library raises when an expression fails."""
-
-_UNDEFINED = "Undefined"
-_OUR_COMPLAINT = re.compile(r"Function '(\w+)' error: Python function call failed: ValueError: ([^.]*)\. Check")
-_LOOKUP = re.compile(r"\blookup\(\s*[\"'](\w+)[\"']")
-# CEL language definition, "List of standard definitions"; the library keeps no list of what it implements natively.
-_CORE_FUNCTIONS = frozenset(
-    re.findall(
-        r"[\w.]+",
-        """
-        bool bytes contains double duration dyn endsWith getDate getDayOfMonth getDayOfWeek getDayOfYear getFullYear
-        getHours getMilliseconds getMinutes getMonth getSeconds has int map filter all exists exists_one matches max
-        min size startsWith string timestamp type uint optional.of optional.none
-        """,
-    )
-)
-
-
-class ExpressionError(ValueError):
-    """An expression cannot be compiled, or fails for a person. `key` is its place in the application's table."""
-
-    def __init__(self, app: str, key: str, message: str) -> None:
-        super().__init__(f"apps.{app}.{key}: {message}")
-        self.app = app
-        self.key = key
-        self.reason = message
 
 
 class BeforeStart(NamedTuple):
@@ -105,6 +61,8 @@ class ApplicationPolicy:
     remove_groups: bool = True
     """Whether who loses access is taken out of the groups too."""
     delete_after: timedelta | None = None
+    unique: tuple[str, ...] = ()
+    """Attribute paths whose value only one account can have: the connector counts on until one is free."""
     write_once: tuple[str, ...] = ()
     """Attribute paths that keep the value with which the account was made."""
     identity_from: str | None = None
@@ -136,6 +94,7 @@ class _Compiled:
     evaluated: tuple[tuple[tuple[str, ...], str], ...]
     write_once: tuple[tuple[str, ...], ...] = ()
     identity: tuple[tuple[str, ...], ...] = ()
+    unique: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +108,9 @@ class Policy:
     fields: frozenset[str] = frozenset()
     """The person's fields that CEL is given."""
     owners: Owners = field(default_factory=Owners)
-    _context: cel.Context = field(default_factory=lambda: _new_context({}), repr=False, compare=False)
+    reads_dates: bool = False
+    """Whether something depends on the first or the last day of an engagement."""
+    _context: cel.Context = field(default_factory=lambda: new_context({}), repr=False, compare=False)
 
     def app_policy(self, app: str) -> ApplicationPolicy | None:
         """The policy of one application, None when the application is no longer connected."""
@@ -172,8 +133,10 @@ class Policy:
         if lender is None or lender.state == "absent" or (present is not None and present.state != "absent"):
             return desire
         resource = desire.resource
+        lent = self.applications.get(lender.app)
+        held = numbered(lender.resource, lent.unique if lent else (), lender.number)
         for steps in compiled.identity:
-            resource = with_value_of(lender.resource, resource, steps)
+            resource = with_value_of(held, resource, steps)
         return desire._replace(resource=resource)
 
     @property
@@ -207,7 +170,14 @@ class Policy:
         }
         if not states:
             return {}, []
-        first_day = Standing(Status.PREHIRE, at, ahead.kind, standing.first_attributes)
+        first_day = Standing(
+            Status.PREHIRE,
+            at,
+            ahead.kind,
+            standing.first_attributes,
+            start_date=ahead.first_day,
+            end_date=ahead.last_day,
+        )
         desires, failed = self._evaluated(person_id, first_day, set(states))
         for app, desire in desires.items():
             if states[app] == "inactive":
@@ -218,7 +188,7 @@ class Policy:
         self, person_id: str, standing: Standing, only: Set[str] | None = None
     ) -> tuple[dict[str, Desire], list[ExpressionError]]:
         context = self._context  # made once: each has the whole standard library, each evaluation its own person
-        person = _person(person_id, standing)
+        person = person_fields(person_id, standing)
         context.add_variable("person", {name: person[name] for name in self.fields})
         found: dict[str, Desire] = {}
         failed: list[ExpressionError] = []
@@ -253,29 +223,18 @@ def compile_policy(
         expressions = _expressions(policy)
         parts: dict[str, cel.Program] = {}
         for key, expression in expressions.items():
-            try:
-                parts[key] = cel.compile(expression)
-                unknown = set(parts[key].variables()) - {"person"} - _bound(expression)
-                if unknown:
-                    problems.append(
-                        ExpressionError(policy.app, key, f"unknown name {min(unknown)!r}, only person is known")
-                    )
-                problems += [
-                    ExpressionError(policy.app, key, f"unknown lookup table {name!r}: there is no [lookups.{name}]")
-                    for name in _LOOKUP.findall(expression)
-                    if name not in tables
-                ]
-                problems += [
-                    ExpressionError(policy.app, key, f"unknown function {name!r}")
-                    for name in parts[key].functions()
-                    if not _is_function(name)
-                ]
-            except ValueError as error:
-                problems.append(ExpressionError(policy.app, key, _first_line(error)))
+            program, found = compile_expression(policy.app, key, expression, tables)
+            problems += found
+            if program is not None:
+                parts[key] = program
         problems += _conflicts(policy)
         problems += [
             ExpressionError(policy.app, key, f"{path} is not among the attributes")
-            for key, paths in (("write_once", policy.write_once), ("identity", policy.identity))
+            for key, paths in (
+                ("write_once", policy.write_once),
+                ("identity", policy.identity),
+                ("unique", policy.unique),
+            )
             for path in paths
             if path not in policy.attributes
         ]
@@ -291,8 +250,11 @@ def compile_policy(
                 parts,
                 copied=tuple((tuple(split_path(path)), name) for path, name in _copies(policy)),
                 evaluated=tuple((tuple(split_path(path)), path) for path in _evaluated(policy)),
-                write_once=tuple(tuple(split_path(path)) for path in (*policy.write_once, *policy.identity)),
+                write_once=tuple(
+                    tuple(split_path(path)) for path in (*policy.write_once, *policy.identity, *policy.unique)
+                ),
                 identity=tuple(tuple(split_path(path)) for path in policy.identity),
+                unique=tuple(tuple(split_path(path)) for path in policy.unique),
             )
     if problems:
         return None, problems
@@ -309,6 +271,7 @@ def compile_policy(
             p.identity_from,
             p.identity,
             None if p.before_start is None else list(p.before_start),
+            p.unique,
         ]
         for p in policies
     ]
@@ -316,7 +279,8 @@ def compile_policy(
     text = orjson.dumps([default_zone, described, tables, owners.by_attribute, rules], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(text).hexdigest()[:16]
     named = _fields_named(policies)
-    return Policy(compiled, digest, default_zone, time_rules, named, owners, _new_context(tables)), []
+    dates = any(name in DATES for one in compiled.values() for _, name in one.copied) or not named.isdisjoint(DATES)
+    return Policy(compiled, digest, default_zone, time_rules, named, owners, dates, new_context(tables)), []
 
 
 def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> datetime | None:
@@ -327,22 +291,6 @@ def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> dateti
         return inactive_since + policy.delete_after
     except OverflowError:
         return None
-
-
-def _person(person_id: str, standing: Standing) -> dict[str, Any]:
-    """The person as expressions see it: every field is there, the unstated ones as empty text."""
-    attributes = standing.attributes
-    person: dict[str, Any] = {name: attributes.get(name) or "" for name in PERSON_FIELDS}
-    person["id"] = person_id
-    person["kind"] = standing.kind
-    person["status"] = standing.status.value
-    person["custom"] = {
-        name.removeprefix("custom."): value for name, value in attributes.items() if name.startswith("custom.")
-    }
-    return person
-
-
-ALL_FIELDS = frozenset({*PERSON_FIELDS, "id", "kind", "status", "custom"})
 
 
 def _copies(policy: ApplicationPolicy) -> list[tuple[str, str]]:
@@ -374,14 +322,6 @@ def _fields_named(policies: Iterable[ApplicationPolicy]) -> frozenset[str]:
     return frozenset(named & ALL_FIELDS)
 
 
-def _new_context(tables: Tables) -> cel.Context:
-    context = cel.Context()
-    stdlib.add_stdlib_to_context(context)
-    for name, function in library(tables).items():
-        context.add_function(name, function)
-    return context
-
-
 def _expressions(policy: ApplicationPolicy) -> dict[str, str]:
     return {
         "scope": policy.scope,
@@ -400,7 +340,7 @@ def _evaluate(compiled: _Compiled, context: cel.Context, person: Mapping[str, An
     app = compiled.policy.app
     try:
         outcome: list[Any] = compiled.whole.execute(context)
-    except _FAILURES:
+    except FAILURES:
         pass  # the parts say which one it was
     else:
         return _desire(compiled, person, *outcome[1:]) if outcome[0] is True else None
@@ -409,8 +349,8 @@ def _evaluate(compiled: _Compiled, context: cel.Context, person: Mapping[str, An
     for key, program in compiled.parts.items():
         try:
             value = program.execute(context)
-        except _FAILURES as error:
-            raise ExpressionError(app, key, _failure(error, expressions[key])) from None
+        except FAILURES as error:
+            raise ExpressionError(app, key, failure(error, expressions[key])) from None
         if key == "scope" and value is False:
             return None
         if key == "scope" and value is not True:
@@ -451,41 +391,3 @@ def _conflicts(policy: ApplicationPolicy) -> list[ExpressionError]:
                 reason = f"cannot be mapped beside {path}"
                 problems.append(ExpressionError(policy.app, f"attributes.{other}", reason))
     return problems
-
-
-def _bound(expression: str) -> set[str]:
-    """Names that comprehension macros bind: `x` in `list.map(x, ...)`."""
-    return set(re.findall(r"\.(?:map|filter|all|exists|exists_one)\(\s*([A-Za-z_]\w*)\s*,", expression))
-
-
-@lru_cache(maxsize=1024)
-def _is_function(name: str) -> bool:
-    """Whether CEL or its standard library has the function. Operators come by names such as `_+_`."""
-    return not name.replace(".", "").isidentifier() or name in _FUNCTIONS
-
-
-def _functions() -> frozenset[str]:
-    return _CORE_FUNCTIONS | frozenset(_new_context({}).functions)
-
-
-def _first_line(error: Exception) -> str:
-    """What the compiler says, without its drawing."""
-    return str(error).splitlines()[0]
-
-
-def _failure(error: Exception, expression: str) -> str:
-    """Why an expression fails, without the person's values, which the library quotes in some of its messages."""
-    text = str(error.args[0]) if error.args else ""
-    if isinstance(error, KeyError):
-        if re.search(rf"[.'\"]{re.escape(text)}\b", expression):
-            return f"the person has no {text!r}: test it with has() first"
-        return "looks up a key that is not there: test it with `in` first"
-    ours = _OUR_COMPLAINT.match(text)
-    if ours and ours.group(1) in library({}):
-        return f"{ours.group(1)} {ours.group(2)}"
-    if isinstance(error, TypeError) or text.startswith(_UNDEFINED):
-        return text.splitlines()[0]
-    return f"cannot be evaluated for this person ({type(error).__name__})"
-
-
-_FUNCTIONS = _functions()

@@ -4,13 +4,13 @@ Nothing is decided anew here. A finding that is to be put right becomes one more
 on the same lanes as every change.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
-from orchestrator.domain.person import Person
+from orchestrator.domain.correlation import Candidate, handles
 from orchestrator.domain.scim_diff import is_active, operations, project
 
 
@@ -35,13 +35,6 @@ class FindingKind(StrEnum):
     """It is in a group that we took it out of."""
     MEMBER_FOREIGN = "member_foreign"
     """It is in a group of ours that somebody else put it into."""
-
-
-class Candidate(NamedTuple):
-    """A person whose account an orphan may be, and the attribute that says so."""
-
-    person_id: str
-    by: str
 
 
 class Finding(NamedTuple):
@@ -118,7 +111,7 @@ def orphan(resource: Mapping[str, Any], candidates: Iterable[Candidate], linked:
     surest candidate has another account already this one is a duplicate."""
     ranked = tuple(dict.fromkeys(candidates))
     remote_id = str(resource["id"])
-    sure = next((one for one in ranked if one.by in ("externalId", "userName")), None)
+    sure = next((one for one in ranked if one.by != "email"), None)
     if sure is not None and linked.get(sure.person_id, remote_id) != remote_id:
         return Finding(FindingKind.DUPLICATE, remote_id, sure.person_id, candidates=ranked)
     return Finding(FindingKind.ORPHAN, remote_id, candidates=ranked, named=_names_somebody(remote_id, resource))
@@ -130,39 +123,6 @@ def _names_somebody(remote_id: str, resource: Mapping[str, Any]) -> bool:
     return "@" in remote_id or remote_id.lower() in names
 
 
-class Handles(NamedTuple):
-    """What an account gives to recognize its owner by, in lower case where case says nothing."""
-
-    external_id: str | None
-    user_name: str | None
-    emails: tuple[str, ...]
-
-
-def handles(resource: Mapping[str, Any]) -> Handles:
-    """The handles of an account; whatever is no text counts as absent."""
-    emails = resource.get("emails")
-    values = [one.get("value") for one in emails if isinstance(one, Mapping)] if isinstance(emails, list) else []
-    user_name = _text(resource.get("userName"))
-    found = [value.lower() for value in values if isinstance(value, str) and value]
-    if user_name and "@" in user_name:
-        found.append(user_name.lower())
-    return Handles(_text(resource.get("externalId")), user_name, tuple(dict.fromkeys(found)))
-
-
-def candidates(found: Handles, persons: Mapping[str, Person], by_email: Mapping[str, Sequence[str]]) -> list[Candidate]:
-    """Whose account it may be, the surest first: by the worker id as externalId, as userName, then by e-mail."""
-    ranked = []
-    if found.external_id in persons:
-        ranked.append(Candidate(str(found.external_id), "externalId"))
-    if found.user_name in persons:
-        ranked.append(Candidate(str(found.user_name), "userName"))
-    ranked += [Candidate(person_id, "email") for email in found.emails for person_id in by_email.get(email, ())]
-    unique: dict[str, Candidate] = {}
-    for one in ranked:
-        unique.setdefault(one.person_id, one)
-    return list(unique.values())
-
-
 def is_done(account: Account, progress: Progress) -> bool:
     """Whether the connector has nothing left to do for the account, and nobody has anything to decide."""
     return (
@@ -170,9 +130,3 @@ def is_done(account: Account, progress: Progress) -> bool:
         and progress.intent is None
         and progress.status is AccountStatus.APPLIED
     )
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) and value else None

@@ -27,6 +27,7 @@ from orchestrator.domain.lifecycle import (
 from orchestrator.domain.person import ON_LEAVE, SUSPENDED, Decision, Person, apply, zones
 from orchestrator.domain.policy import Desire, Policy, retention_end
 from orchestrator.domain.superseding import superseded_by, supersedes
+from orchestrator.domain.timers import POLICY_CHANGED, policy_event
 from schemas.changes import Change, TimerFired
 from schemas.commands import CommandKind
 
@@ -115,6 +116,8 @@ def resolve(
     # Not `changed`: to an expression, an attribute stated to be empty differs from one that nobody stated.
     stated = known != found.attributes or person.entitlements != after.entitlements
     stated = stated or person.identities != after.identities
+    if policy.reads_dates:
+        stated = stated or _engaged(person) != _engaged(after)
     # A grant may have begun or ended since then, and its timer may be on its way.
     if before is None or stated or granted or before[1:] != kept or found.status is not Status.ACTIVE or timer:
         desires, failed = policy.desires(person.id, found, at)
@@ -149,7 +152,9 @@ def resolve(
         changed=changed,
         raised=raised,
         timers_set=tuple(one for key, one in wanted.items() if key not in open_timers),
-        timers_cancelled=tuple(one for key, one in open_timers.items() if key not in wanted and one.due > at),
+        timers_cancelled=tuple(
+            one for key, one in open_timers.items() if key not in wanted and one.due > at and not _outlives(one, policy)
+        ),
         problems=problems,
         attributes_before=known,
         attributes=found.attributes,
@@ -170,6 +175,17 @@ def manager_cycle(person_id: str, managers: Mapping[str, str | None]) -> bool:
         seen.add(at)
         at = managers.get(at)
     return False
+
+
+def _outlives(timer: Boundary, policy: Policy) -> bool:
+    """Whether a timer is about another policy than this one: while roles are restarted one by one, a decision by the
+    old one is not what it waits for."""
+    return timer.kind == POLICY_CHANGED and timer.event_id != policy_event(policy.digest)
+
+
+def _engaged(person: Person) -> tuple[object, ...]:
+    """What the first and the last day of an engagement follow from."""
+    return person.engagements, person.ends, person.contracts
 
 
 def _instant(person: Person, change: Change, now: datetime) -> datetime:
@@ -242,6 +258,7 @@ def _raise(
         event_id=cause.event_id,
         correlation_id=cause.correlation_id,
         policy=policy.digest,
+        number=account.number if account else 1,
     )
     kind = command_kind(account, desire.state)
     return Raised(raised, kind, cause.stated if kind == "patch" else since)

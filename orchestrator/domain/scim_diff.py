@@ -114,6 +114,32 @@ def _get(resource: Mapping[str, Any], name: str) -> Any:
     return next((value for key, value in resource.items() if key.lower() == folded), None)
 
 
+def value_at(resource: Mapping[str, Any], steps: Sequence[str]) -> Any:
+    """The value at the steps of a path, whatever the case of the names; None where it does not lead to one."""
+    value: Any = resource
+    for step in steps:
+        if not isinstance(value, Mapping):
+            return None
+        value = _get(value, step)
+    return value
+
+
+def values_at(resource: Mapping[str, Any], steps: Sequence[str]) -> list[str]:
+    """Every text at the steps of a path, in their order: of a list, that of each element, by its `value` where no step
+    is left. `emails` and `emails.value` lead to the same ones. Whole numbers count as text."""
+    return list(_texts(resource, tuple(steps)))
+
+
+def _texts(value: Any, steps: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _texts(one, steps)
+    elif isinstance(value, Mapping):
+        yield from _texts(_get(value, steps[0] if steps else "value"), steps[1:])
+    elif not steps and isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+        yield str(value)
+
+
 def _same_elements(found: list[Any], wanted: list[Any]) -> bool:
     return len(found) == len(wanted) and all(any(_shows(one, value) for one in found) for value in wanted)
 

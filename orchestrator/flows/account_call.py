@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from orchestrator.domain.account import Account, Progress, takes_access
+from orchestrator.domain.unique_names import Paths, numbered
 from orchestrator.errors import Ambiguous, Unavailable
 from orchestrator.flows.calling import Caller
 from orchestrator.ports import ScimRequest, ScimResponse
@@ -74,6 +75,14 @@ class Call:
     """How often somebody else changed the account between our look and our change of it."""
     forgot: bool = False
     """Whether groups that the account may be in were dropped from what is known, to be added once more."""
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    """What is wanted of the account with the plain one of its unique names."""
+    looked: bool = False
+    """Whether the account was looked for in this run."""
+    name_taken: bool = False
+    """Whether the last look found somebody else's account with the name."""
+    unexplained: int = 0
+    """How often a name was refused and nobody was shown to have it."""
 
     @property
     def urgent(self) -> bool:
@@ -84,6 +93,11 @@ class Call:
     def opens(self) -> bool:
         """Whether the account is to be open, and not made ready for a first day."""
         return self.account.state == "active"
+
+    def take_name(self, number: int, paths: Paths) -> None:
+        """From now on the account is to have that candidate of its unique names."""
+        self.account = replace(self.account, resource=numbered(self.plain, paths, number), number=number)
+        self.progress = replace(self.progress, number=number)
 
     async def hold_the_lease(self) -> None:
         """Say anew what is intended when the lease has run out, as it does in a long line before a slow application.

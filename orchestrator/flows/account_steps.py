@@ -11,10 +11,8 @@ from typing import Any
 import structlog
 
 from orchestrator.domain.account import Account, takes_access
-from orchestrator.domain.correlation import RULES, matches
 from orchestrator.errors import (
     Ambiguous,
-    AmbiguousCorrelation,
     Changed,
     NotEffective,
     Rejected,
@@ -23,8 +21,9 @@ from orchestrator.errors import (
 )
 from orchestrator.flows.account_call import Call, Remote
 from orchestrator.flows.application import Application, if_match
-from orchestrator.flows.listing import Listing
+from orchestrator.flows.finding import Finder
 from orchestrator.flows.membership import Membership
+from orchestrator.flows.naming import Naming
 from orchestrator.ports import Clock, ScimRequest, ScimResponse
 
 log = structlog.get_logger()
@@ -34,8 +33,6 @@ OPEN_INTENT = timedelta(seconds=90)
 RECHECK = "recheck@"
 """The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
 READ_BACKS = 3
-MOST_CANDIDATES = 20
-"""So many accounts that could be the person's are named."""
 MOST_OUTDATED = 5
 """So often in one run somebody may change an account under our hands before we try again later."""
 
@@ -43,11 +40,15 @@ MOST_OUTDATED = 5
 class Steps:
     """What to call for an account of one application."""
 
-    def __init__(self, app: str, membership: Membership, clock: Clock, application: Application) -> None:
+    def __init__(
+        self, app: str, membership: Membership, clock: Clock, application: Application, finder: Finder
+    ) -> None:
         self._app = app
         self._membership = membership
         self._clock = clock
         self._application = application
+        self._finder = finder
+        self._naming = Naming(app, finder)
 
     # --- what to call -------------------------------------------------------------------------------------------
 
@@ -77,25 +78,32 @@ class Steps:
             await self._deactivate(call)
 
     async def _create(self, call: Call) -> None:
-        account, remote = call.account, call.remote
+        remote = call.remote
         if call.created:
             raise Rejected("the application shows an account and answers 404 to a change of it")
+        if await self._is_there(call):
+            return await self._patch(call)
+        account = call.account
         request = self._application.create(account.resource, active=call.opens)
         call.created = True
         try:
             answer = await call.send(request)
         except Ambiguous:
             # It may exist now. Only a look can tell, and a second POST could make a second account.
-            await self._find(call)
+            await self._finder.find(call)
             if remote.id is None:
                 raise
             call.unsure = False
             return await self._patch(call)
         if answer.status == 409:
             call.unsure = True  # somebody has it, perhaps an earlier create that a search does not show yet
-            await self._find(call)
+            await self._finder.find(call)
             if remote.id is None:
-                raise UniquenessConflict("the application says the account exists (409) and shows none that matches")
+                await self._naming.refused(
+                    call, "the application says the account exists (409) and shows none that matches"
+                )
+                call.created = False
+                return await self._create(call)
             call.unsure = False
             return await self._patch(call)
         if answer.status == 404:  # no account is to blame for an address that does not exist
@@ -110,6 +118,16 @@ class Steps:
             remote.active = shown
             return await self._patch(call)
         return None
+
+    async def _is_there(self, call: Call) -> bool:
+        """Before the first call that makes an account: whether the rules that an operator chose, or the surest ones
+        where names are made to collide, find it; and a name that nobody shows."""
+        named, correlation = self._naming.of(call), self._finder.correlation
+        if not call.looked and (named or correlation.configured):
+            await self._finder.find(call, by_name=correlation.configured)
+        if call.remote.id is None and named:
+            await self._naming.settle(call)
+        return call.remote.id is not None
 
     async def _patch(self, call: Call) -> None:
         account, remote = call.account, call.remote
@@ -129,7 +147,12 @@ class Steps:
             await self._missed(call)
             return await self._patch(call)
         if answer.status == 409:
-            raise UniquenessConflict("the application refuses a change because another account has the value (409)")
+            message = "the application refuses a change because another account has the value (409)"
+            if not self._naming.renames(call):
+                raise UniquenessConflict(message)
+            call.name_taken = True  # it is this account that we change, so whoever has the name is somebody else
+            await self._naming.refused(call, message)
+            return await self._patch(call)
         remote.active, remote.resource = active, account.resource
         remote.shown, remote.version = None, self._application.version(answer)
         return None
@@ -268,7 +291,7 @@ class Steps:
         if call.remote.id is not None:
             await self._get(call)
         if call.remote.id is None:
-            await self._find(call)
+            await self._finder.find(call)
 
     async def _get(self, call: Call) -> None:
         answer = await call.send(self._application.read(call.remote.id or ""))
@@ -278,66 +301,8 @@ class Steps:
         shown = self._application.user(answer)
         if shown is None:
             raise Unavailable(f"the application answered a read with {answer.status} and no account")
-        self._saw(call, shown)
+        self._finder.saw(call, shown)
         call.remote.shown, call.remote.version = shown, self._application.version(answer)
-
-    async def _find(self, call: Call) -> None:
-        """Correlate the account; see `domain.correlation`."""
-        wanted, lookup = call.account.resource, self._application.dialect.lookup
-        several: list[Mapping[str, Any]] = []
-        for rule in lookup if self._application.capabilities.filter else ():
-            if not isinstance(value := wanted.get(rule), str):
-                continue
-            found = matches(several or await self._searched(call, rule, value), rule, wanted)
-            if len(found) > 1 and rule in self._application.dialect.ambiguous:
-                several = found
-                continue
-            if self._took(call, found, rule):
-                return
-        if several:
-            raise _ambiguous(several, lookup[0])
-        if not (lookup and self._application.capabilities.filter):
-            everybody = [row async for row in Listing(call.send, self._application)]
-            for rule in lookup or RULES:
-                if self._took(call, matches(everybody, rule, wanted), rule):
-                    return
-        call.remote.gone()
-
-    def _took(self, call: Call, found: list[Mapping[str, Any]], rule: str) -> bool:
-        if len(found) > 1:
-            raise _ambiguous(found, rule)
-        if found:
-            self._saw(call, found[0])
-        return bool(found)
-
-    async def _searched(self, call: Call, rule: str, value: str) -> list[dict[str, Any]]:
-        answer = await call.send(self._application.search(rule, value))
-        page = self._application.page(answer)
-        if page is None and answer.status != 404:
-            raise Unavailable(f"the application answered a search with {answer.status} and no list")
-        if page is None:
-            return []
-        if page.total is None or page.total <= page.received or matches(page.rows, rule, call.account.resource):
-            return page.rows
-        # It answers a search with everybody, a page at a time: then everybody is read.
-        return [row async for row in Listing(call.send, self._application, query=self._application.where(rule, value))]
-
-    def _saw(self, call: Call, resource: Mapping[str, Any]) -> None:
-        remote = call.remote
-        remote.id, remote.shown, remote.version = str(resource["id"]), None, None
-        remote.active = self._application.is_active(resource)
-        remote.resource = self._application.shows(resource, call.account.resource)
-        # Not every application shows a user's groups, and a delta of what is there already is harmless.
-        kept = tuple(name for name in remote.groups if name not in call.account.groups)
-        call.forgot = call.forgot or kept != remote.groups
-        remote.groups = kept
-
-
-def _ambiguous(found: list[Mapping[str, Any]], rule: str) -> AmbiguousCorrelation:
-    told = (
-        f"{len(found)} accounts of the application have the same {rule}: `jml accounts link` says which is the person's"
-    )
-    return AmbiguousCorrelation(told, [str(one["id"]) for one in found[:MOST_CANDIDATES]])
 
 
 def _has_arrived(account: Account, remote: Remote) -> bool:

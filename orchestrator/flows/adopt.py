@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from orchestrator.domain.adoption import NoWorkerError, event_id, snapshot
+from orchestrator.domain.correlation import Candidate, Correlation
 from orchestrator.domain.person import Person
-from orchestrator.domain.reconciliation import Candidate, Handles, candidates, handles
 from orchestrator.domain.scim_diff import is_active
+from orchestrator.flows.recognizing import BY_ATTRIBUTES, recognized
 from orchestrator.flows.reconcile import Listing, batches
 from orchestrator.ports import PlanStore, ReconcileStore
 from schemas.changes import WorkerSnapshot
@@ -60,14 +61,17 @@ class Adoption:
         worker_id: tuple[str, ...],
         with_inactive: bool,
         now: datetime,
+        correlation: Correlation = BY_ATTRIBUTES,
     ) -> None:
-        """`worker_id` is the path of the attribute that holds the worker id."""
+        """`worker_id` is the path of the attribute that holds the worker id, `correlation` by which rules accounts are
+        found."""
         self._app = app
         self._store = store
         self._persons = persons
         self._worker_id = worker_id
         self._with_inactive = with_inactive
         self._now = now
+        self._correlation = correlation
         self._taken: set[str] = set()
         self.counts: Counter[Fate] = Counter()
 
@@ -81,19 +85,15 @@ class Adoption:
     async def _judge(self, rows: Sequence[Mapping[str, Any]]) -> list[Adopted]:
         linked = await self._store.by_remote_id(self._app, [str(row["id"]) for row in rows])
         told = {str(row["id"]): self._told(row) for row in rows if str(row["id"]) not in linked}
-        named = {str(row["id"]): handles(row) for row in rows}
         ids = {one.worker_id for one in told.values() if isinstance(one, WorkerSnapshot)}
-        ids |= {one for each in named.values() for one in (each.external_id, each.user_name) if one}
-        emails = sorted({email for each in named.values() for email in each.emails})
-        persons = {person.id: person for person, _ in await self._persons.named(sorted(ids))} if ids else {}
-        by_email = await self._persons.correlate_emails(emails) if emails else {}
+        ranked, persons = await recognized(self._app, rows, self._persons, self._correlation, ids)
         found = []
-        for row in rows:
+        for row, maybe in zip(rows, ranked, strict=True):
             remote_id = str(row["id"])
             if remote_id in linked:
                 found.append(Adopted(Fate.LINKED, remote_id, linked[remote_id][0].person_id))
             else:
-                found.append(self._fate(row, told[remote_id], named[remote_id], persons, by_email))
+                found.append(self._fate(row, told[remote_id], persons, maybe))
         return found
 
     def _told(self, row: Mapping[str, Any]) -> WorkerSnapshot | str:
@@ -107,14 +107,12 @@ class Adoption:
         self,
         row: Mapping[str, Any],
         told: WorkerSnapshot | str,
-        named: Handles,
         persons: Mapping[str, Person],
-        by_email: Mapping[str, Sequence[str]],
+        maybe: Sequence[Candidate],
     ) -> Adopted:
         remote_id = str(row["id"])
         if isinstance(told, WorkerSnapshot) and told.worker_id in persons:
             return Adopted(Fate.KNOWN, remote_id, told.worker_id, "by the worker id")
-        maybe = candidates(named, persons, by_email)
         if len(maybe) == 1:
             return Adopted(Fate.KNOWN, remote_id, maybe[0].person_id, f"by the {_words(maybe[0])}")
         if maybe:

@@ -14,9 +14,11 @@ from typing import Any
 import structlog
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.correlation import Correlation
 from orchestrator.domain.references import linked, referred
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import Subject, differing
+from orchestrator.domain.unique_names import numbered
 from orchestrator.errors import (
     Ambiguous,
     AmbiguousCorrelation,
@@ -32,6 +34,7 @@ from orchestrator.flows.account_steps import OPEN_INTENT, Steps
 from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import Entry, actor_of
 from orchestrator.flows.calling import Caller
+from orchestrator.flows.finding import Finder
 from orchestrator.flows.group_commit import Loader, Saver
 from orchestrator.flows.membership import Membership
 from orchestrator.metrics import COMMANDS, DEPROVISION_SECONDS, PARKED_LEAVERS
@@ -74,10 +77,13 @@ class Converge:
         application: Application,
         parked_leaver: Backoff = PARKED_LEAVER,
         ready: Callable[[], Awaitable[None]] | None = None,
+        correlation: Correlation | None = None,
     ) -> None:
         self._app = app
         self._caller = caller
-        self._steps = Steps(app, membership, clock, application)
+        finder = Finder(application, correlation, loader)
+        self._unique = finder.correlation.unique
+        self._steps = Steps(app, membership, clock, application, finder)
         self._loader = loader
         self._saver = saver
         self._clock = clock
@@ -98,12 +104,15 @@ class Converge:
                 return
             account, progress = row
             account, progress, link = await self._linked(account, progress)
+            plain = account.resource
+            account = replace(account, resource=numbered(plain, self._unique, progress.number))
             if not lost and _is_settled(account, progress) and _is_linked(account, progress):
                 return
             theirs = progress.intent is not None and person_id not in self._ours
             if (lost or theirs) and await self._let_finish(progress):
                 continue
-            if await self._run(account, progress, read_back=lost or progress.intent is not None, link=link):
+            read_back = lost or progress.intent is not None
+            if await self._run(account, progress, read_back=read_back, link=link, plain=plain):
                 return
             lost = True
 
@@ -125,7 +134,9 @@ class Converge:
         await asyncio.sleep(min(left, LOOK_AGAIN_SECONDS))
         return left > 0
 
-    async def _run(self, account: Account, progress: Progress, *, read_back: bool, link: str | None) -> bool:
+    async def _run(
+        self, account: Account, progress: Progress, *, read_back: bool, link: str | None, plain: Mapping[str, Any]
+    ) -> bool:
         """One attempt. False when somebody else saved the account meanwhile, so that nothing is known any more."""
         remote = Remote(
             progress.remote_id, progress.active, progress.resource, progress.groups, before=progress.resource
@@ -136,6 +147,7 @@ class Converge:
             await self._ready()
         recheck_at = _recheck_at(progress.intent, self._clock.now())
         call = Call(self.intend, self._caller, account, progress, remote, recheck_at, self._clock.now, unsure=read_back)
+        call.plain = plain
         intended = {"state": account.state, "read_back": read_back}
         entry = self._entry(AuditKind.CALL_INTENDED, account, intended)
         if not await self.intend(call, entry):
@@ -154,7 +166,8 @@ class Converge:
         except Permanent as error:
             return await self._park(call, error)
         maybe = progress.groups if read_back else ()
-        return await self._applied(account, call.progress, remote, recheck_at=call.recheck_at, maybe=maybe, link=link)
+        account, progress = call.account, call.progress
+        return await self._applied(account, progress, remote, recheck_at=call.recheck_at, maybe=maybe, link=link)
 
     async def intend(self, call: Call, *entries: Entry) -> bool:
         """Save that calls are about to go out; False when somebody else saved the account meanwhile.
@@ -228,6 +241,7 @@ class Converge:
             attempts=0,
             error_code=None,
             error=None,
+            number=progress.number if remote.id is not None or account.state != "absent" else 1,
             candidates=(),
             left_groups=_left(progress.left_groups, remote, account),
         )

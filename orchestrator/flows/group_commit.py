@@ -6,14 +6,15 @@ everybody who waits. Neither adds latency of its own: a lone caller is served at
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.person import Person
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
@@ -22,6 +23,8 @@ from orchestrator.ports import Clock, ConvergeStore, ProgressUpdate
 from schemas.envelope import Message
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 _BACKOFF = Backoff(base=0.1, most=10)
 MAX_ROWS = 500
@@ -78,6 +81,24 @@ class Loader:
             _fail((future for futures in (*wanted.values(), *waiting.values()) for future in futures), error)
         finally:
             self._task = None
+
+    async def holders(self, remote_ids: Sequence[str]) -> Mapping[str, str]:
+        """Who has these accounts of the application on record, by their ids. Waits while the store is down."""
+        return await self._patiently(lambda: self._store.holders(self._app, remote_ids))
+
+    async def person(self, person_id: str) -> Person | None:
+        """Everything stated of a person. Waits while the store is down."""
+        return await self._patiently(lambda: self._store.person(person_id))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        attempt = 0
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable as error:
+                attempt += 1
+                log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
+                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
 
     async def close(self) -> None:
         """Stop; whoever waits is cancelled with its own task."""

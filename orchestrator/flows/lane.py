@@ -8,6 +8,7 @@ import structlog
 
 from orchestrator.dialects import STANDARD, dialects
 from orchestrator.domain.budget import Budget, Limit
+from orchestrator.domain.correlation import Correlation
 from orchestrator.domain.outcome import LONGEST_WAIT
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
@@ -54,6 +55,7 @@ class Lanes:
         application: Application | None = None,
         discover: bool = False,
         watch: HealthWatch | None = None,
+        correlation: Correlation | None = None,
     ) -> None:
         self.app = app
         self.topics = (lane_topic(app, "deprovision"), lane_topic(app, "provision"))
@@ -95,6 +97,7 @@ class Lanes:
             parked_leaver=parked_leaver,
             application=self.application,
             ready=self._discovery.ready if self._discovery else None,
+            correlation=correlation,
         )
         self.queues = AccountQueues(
             converge,

@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 from orchestrator.domain.account import Account
 from orchestrator.domain.carrying import NothingKeptError, event_id, identity_kept, kept_values
+from orchestrator.domain.correlation import Candidate, Correlation
 from orchestrator.domain.person import Person
 from orchestrator.domain.policy import Policy
-from orchestrator.domain.reconciliation import Candidate, candidates, handles
 from orchestrator.domain.resolve import Cause, resolve
+from orchestrator.flows.recognizing import BY_ATTRIBUTES, recognized
 from orchestrator.flows.reconcile import Listing, batches
 from orchestrator.ports import PlanStore, ReconcileStore
 from schemas.changes import IdentityKept
 from schemas.envelope import Envelope
 
 SOURCE = "migrate/"
-_SURE = ("externalId", "userName")
 
 
 class Moved(StrEnum):
@@ -67,8 +67,11 @@ class Migration:
         *,
         keep: Sequence[str],
         now: datetime,
+        correlation: Correlation = BY_ATTRIBUTES,
     ) -> None:
-        """`keep` are the paths of the attributes that keep their values, as the mapping of `new` names them."""
+        """`keep` are the paths of the attributes that keep their values, as the mapping of `new` names them,
+        `correlation` the rules by which accounts of `old` are found."""
+        self._correlation = correlation
         self._old = old
         self._new = new
         self._store = store
@@ -110,12 +113,8 @@ class Migration:
         strangers = [row for row in rows if str(row["id"]) not in on_record]
         if not strangers:
             return owners
-        named = {str(row["id"]): handles(row) for row in strangers}
-        ids = sorted({one for each in named.values() for one in (each.external_id, each.user_name) if one})
-        emails = sorted({email for each in named.values() for email in each.emails})
-        persons = {person.id: person for person, _ in await self._persons.named(ids)} if ids else {}
-        by_email = await self._persons.correlate_emails(emails) if emails else {}
-        ranked = {remote_id: candidates(each, persons, by_email) for remote_id, each in named.items()}
+        found = (await recognized(self._old, strangers, self._persons, self._correlation)).candidates
+        ranked = {str(row["id"]): maybe for row, maybe in zip(strangers, found, strict=True)}
         another = await self._store.remote_ids(
             self._old, sorted({one.person_id for all_ in ranked.values() for one in all_})
         )
@@ -161,6 +160,6 @@ def _owner(remote_id: str, maybe: Sequence[Candidate], another: Mapping[str, str
     (only,) = maybe
     if only.person_id in another:
         return Carried(Moved.REFUSED, remote_id, only.person_id, "is one more account of the same person")
-    if only.by not in _SURE:
+    if only.by == "email":
         return Carried(Moved.AMBIGUOUS, remote_id, only.person_id, "only an e-mail address says whose it is")
     return only.person_id

@@ -12,22 +12,23 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.correlation import Correlation
 from orchestrator.domain.reconciliation import (
     Finding,
     FindingKind,
     Shows,
-    candidates,
     compare,
-    handles,
     orphan,
     unseen,
 )
 from orchestrator.domain.references import linked, referred
 from orchestrator.domain.scim_diff import project
 from orchestrator.domain.sealing import Subject
+from orchestrator.domain.unique_names import numbered
 from orchestrator.flows.account_steps import RECHECK
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.group_drift import GroupDrift
+from orchestrator.flows.recognizing import BY_ATTRIBUTES, recognized
 from orchestrator.ports import PlanStore, ProgressUpdate, ReconcileStore
 from schemas.audit import AuditKind
 from schemas.envelope import timestamp
@@ -66,15 +67,17 @@ class Reconciliation:
         shows: Shows = project,
         began: datetime | None = None,
         groups: GroupDrift | None = None,
+        correlation: Correlation = BY_ATTRIBUTES,
     ) -> None:
-        """`shows` is how the application shows an account, `began` when its listing begins to be read. Memberships are
-        compared where `groups` reads them."""
+        """`shows` is how the application shows an account, `began` when its listing begins to be read, `correlation`
+        by which rules accounts are found. Memberships are compared where `groups` reads them."""
         self._groups = groups
         self._app = app
         self._store = store
         self._persons = persons
         self._shows = shows
         self._began = began
+        self._correlation = correlation
         self.counts: Counter[FindingKind] = Counter()
         self.complete = False
 
@@ -113,6 +116,8 @@ class Reconciliation:
         for row in rows:
             if (found := known.get(str(row["id"]))) is not None:
                 account, progress = found
+                named = numbered(account.resource, self._correlation.unique, progress.number)
+                account = replace(account, resource=named)
                 if (person_id := referred(account.resource)) is not None:
                     account = replace(account, resource=linked(account.resource, links.get(person_id)))
                 findings.append(compare(account, progress, row, self._shows))
@@ -124,12 +129,7 @@ class Reconciliation:
         return await self._store.remote_ids(self._app, sorted(named)) if named else {}
 
     async def _orphans(self, rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
-        found = [handles(row) for row in rows]
-        ids = sorted({one for each in found for one in (each.external_id, each.user_name) if one})
-        emails = sorted({email for each in found for email in each.emails})
-        persons = {person.id: person for person, _ in await self._persons.named(ids)} if ids else {}
-        by_email = await self._persons.correlate_emails(emails) if emails else {}
-        ranked = [candidates(each, persons, by_email) for each in found]
+        ranked, _ = await recognized(self._app, rows, self._persons, self._correlation)
         linked = await self._store.remote_ids(self._app, sorted({one.person_id for each in ranked for one in each}))
         return [orphan(row, each, linked) for row, each in zip(rows, ranked, strict=True)]
 

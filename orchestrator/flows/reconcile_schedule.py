@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from orchestrator.domain.correlation import Correlation
 from orchestrator.domain.reconcile_schedule import COMPLETE, INCOMPLETE, LastRun, is_due, run_id
 from orchestrator.domain.reconciliation import FindingKind
 from orchestrator.errors import ConfigError, ScimError, StoreUnavailable
@@ -16,6 +17,7 @@ from orchestrator.flows.asking import Reader
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.group_drift import GroupDrift
 from orchestrator.flows.listing import users
+from orchestrator.flows.recognizing import BY_ATTRIBUTES
 from orchestrator.flows.reconcile import Reconciliation
 from orchestrator.flows.reconcile_run import ReconcileRun
 from orchestrator.metrics import RECONCILE_FINDINGS, RECONCILE_RUNS, RECONCILED_AGE, RECONCILED_AT
@@ -51,8 +53,10 @@ class ReconcileSchedule:
         *,
         every: timedelta,
         fix: bool,
+        correlation: Correlation = BY_ATTRIBUTES,
     ) -> None:
         """`reading` opens a way to ask the application, for the time of one run."""
+        self._correlation = correlation
         self._app = app
         self._runs = runs
         self._accounts = accounts
@@ -116,7 +120,13 @@ class ReconcileSchedule:
             listing = users(reader.ask, application)
             groups = GroupDrift(self._app, self._accounts, reader.ask, application, began=began)
             found = Reconciliation(
-                self._app, self._accounts, self._persons, shows=application.shows, began=began, groups=groups
+                self._app,
+                self._accounts,
+                self._persons,
+                shows=application.shows,
+                began=began,
+                groups=groups,
+                correlation=self._correlation,
             )
             taken = ReconcileRun(self._app, found, self._accounts, self._subjects, self._writer, actor=ACTOR)
             async for one in found.find(listing):

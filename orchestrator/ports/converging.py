@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orchestrator.domain.account import Account, Progress
 from orchestrator.domain.health import ApplicationHealth
+from orchestrator.domain.person import Person
 from schemas.envelope import Message
 
 
@@ -55,6 +56,14 @@ class ConvergeStore(Protocol):
 
     async def load(self, app: str, person_ids: Sequence[str]) -> dict[str, tuple[Account, Progress]]:
         """These accounts, desired and known side; those without a row are absent."""
+        ...
+
+    async def holders(self, app: str, remote_ids: Sequence[str]) -> dict[str, str]:
+        """Who has these accounts of the application on record, by their ids."""
+        ...
+
+    async def person(self, person_id: str) -> Person | None:
+        """Everything stated of a person; None for one that no event ever named."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[ConvergeTransaction]:

@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any
 
 from orchestrator.adapters.sql.resolving import SAFETY_NET
-from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.account import Account, Progress
 from orchestrator.domain.breaker import Held, Window
 from orchestrator.domain.history import EARLIEST
 from orchestrator.domain.person import Person
 from orchestrator.domain.timers import rank
 from orchestrator.ports import (
     ApplicationHealth,
-    ParkedAccount,
     Place,
     ProgressUpdate,
     Quarantined,
@@ -25,6 +24,7 @@ from orchestrator.ports import (
 )
 from orchestrator.testing import holding
 from orchestrator.testing.auditing import SUBJECT, MemoryAuditIndex, MemorySubjectStore, NamesPeople
+from orchestrator.testing.parked import MemoryParkedAccounts
 from orchestrator.testing.references import References
 from orchestrator.testing.rows import (
     ACCOUNT,
@@ -178,9 +178,7 @@ class MemoryResolveTransaction(NamesPeople):
         account = replace(account, event_id=_text(account.event_id), correlation_id=_text(account.correlation_id))
         account = replace(account, issued_at=now, subject=None)
         if key in self._known_accounts:
-            await self._transaction.upsert(
-                ACCOUNT, key, lambda row: row and replace(row, account=account, attention_at=now + SAFETY_NET)
-            )
+            await self._transaction.upsert(ACCOUNT, key, lambda row: row and _decided(row, account, now))
         else:
             await self._transaction.insert(ACCOUNT, key, AccountRow(account, attention_at=now + SAFETY_NET))
 
@@ -203,6 +201,16 @@ class MemoryConvergeStore:
         found = {one: rows[one, app] for one in person_ids if (one, app) in rows}
         subjects = self._tables.table(SUBJECT)
         return {one: (replace(row.account, subject=subjects.get(one)), row.progress) for one, row in found.items()}
+
+    async def holders(self, app: str, remote_ids: Sequence[str]) -> dict[str, str]:
+        """Who has these accounts of the application on record, by their ids."""
+        rows = await self._tables.read(ACCOUNT)
+        found = ((row.progress.remote_id, key[0]) for key, row in rows.items() if key[1] == app)
+        return {remote_id: person_id for remote_id, person_id in found if remote_id in remote_ids}
+
+    async def person(self, person_id: str) -> Person | None:
+        """Everything stated of a person; None for one that no event ever named."""
+        return (await self._tables.read(PERSON)).get(person_id)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["MemoryConvergeTransaction"]:
@@ -279,6 +287,12 @@ class MemoryConvergeTransaction(References):
         return await save_segment(self._transaction, self._tables, outbox, now)
 
 
+def _decided(row: AccountRow, account: Account, now: datetime) -> AccountRow:
+    """The resolver's side anew; which name the account has is the connector's to say."""
+    account = replace(account, number=row.progress.number)
+    return replace(row, account=account, attention_at=now + SAFETY_NET)
+
+
 def _on(update: ProgressUpdate, row: AccountRow | None) -> AccountRow | None:
     if row is None or row.progress.version != update.progress.version:
         return None
@@ -289,7 +303,8 @@ def _on(update: ProgressUpdate, row: AccountRow | None) -> AccountRow | None:
         intent=update.progress.intent and _text(update.progress.intent),
         error=update.progress.error and _text(update.progress.error),
     )
-    return replace(row, progress=progress, attention_at=update.attention_at)
+    account = replace(row.account, number=progress.number)
+    return replace(row, account=account, progress=progress, attention_at=update.attention_at)
 
 
 class MemoryTimerStore:
@@ -399,81 +414,6 @@ class MemoryOutbox:
         rows = await self._tables.read(OUTBOX)
         old = sorted(number for number, row in rows.items() if row.created_at < older_than)
         return [(number, list(rows[number].messages)) for number in old[:limit]]
-
-
-class MemoryParkedAccounts:
-    """The part of `ports.OperatorStore` that tries parked accounts again."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
-    async def parked(self, *, app: str | None = None, person_id: str | None = None) -> list[ParkedAccount]:
-        """Parked accounts, leavers first, then those that wait longest."""
-        rows = await self._tables.read(ACCOUNT)
-        found = [
-            _parked(row)
-            for key, row in rows.items()
-            if row.progress.status is AccountStatus.PARKED and app in (None, key[1]) and person_id in (None, key[0])
-        ]
-        return sorted(found, key=lambda one: (not one.leaver, one.since, one.person_id))
-
-    @asynccontextmanager
-    async def retry(self) -> AsyncIterator["MemoryRetryTransaction"]:
-        """One decision about parked accounts; see `ports.OperatorStore`."""
-        async with self._tables.write() as transaction:
-            yield MemoryRetryTransaction(transaction, self._tables)
-
-
-class MemoryRetryTransaction(NamesPeople):
-    """`ports.RetryTransaction`."""
-
-    def __init__(self, transaction: Transaction, tables: Tables) -> None:
-        self._transaction = transaction
-        self._tables = tables
-
-    async def take(self, app: str, person_ids: Sequence[str]) -> list[ParkedAccount]:
-        """Lock those of these accounts that are parked still, in id order."""
-        await self._transaction.statement()
-        keys = await self._transaction.lock(ACCOUNT, {(one, app) for one in person_ids})
-        rows = [_required(self._transaction.get(ACCOUNT, key)) for key in keys]
-        return [_parked(row) for row in rows if row.progress.status is AccountStatus.PARKED]
-
-    async def retried(
-        self, app: str, person_ids: Sequence[str], outbox: Sequence[Message], *, now: datetime
-    ) -> int | None:
-        """Make them pending, with a fresh count of attempts and due for the relay; returns the outbox segment."""
-
-        def pending(row: AccountRow | None) -> AccountRow | None:
-            if row is None or row.progress.status is not AccountStatus.PARKED:
-                return None
-            version = row.progress.version + 1
-            again = replace(row.progress, status=AccountStatus.PENDING, attempts=0, version=version)
-            return replace(row, progress=again, attention_at=now)
-
-        await self._transaction.statement()
-        for person_id in sorted(person_ids):
-            await self._transaction.upsert(ACCOUNT, (person_id, app), pending)
-        return await save_segment(self._transaction, self._tables, outbox, now)
-
-
-def _parked(row: AccountRow) -> ParkedAccount:
-    account, progress = row.account, row.progress
-    return ParkedAccount(
-        person_id=account.person_id,
-        app=account.app,
-        state=account.state,
-        since=account.since,
-        revision=account.revision,
-        applied_revision=progress.applied_revision,
-        attempts=progress.attempts,
-        error_code=progress.error_code,
-        error=progress.error,
-        event_id=account.event_id,
-        correlation_id=account.correlation_id,
-        policy=account.policy,
-        candidates=progress.candidates,
-        version=progress.version,
-    )
 
 
 def _current(person: Person, name: str) -> str | None:

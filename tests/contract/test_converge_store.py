@@ -16,7 +16,7 @@ from orchestrator.adapters.sql.resolving import SAFETY_NET, SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore
 from orchestrator.domain.account import AccountStatus, Progress
 from orchestrator.ports import ApplicationHealth, ProgressUpdate, ResolveChanges
-from tests.contract.rows import MINUTE, NOW, TRICKY_IDS, account, another, message, person, save_accounts
+from tests.contract.rows import MINUTE, NOW, TRICKY_IDS, account, another, message, person, save, save_accounts
 
 texts = st.text(max_size=20)
 printable = texts.map(lambda text: text.replace("\x00", ""))
@@ -34,6 +34,7 @@ progresses = st.builds(
     error_code=st.none() | st.just("rejected"),
     error=st.none() | printable,
     refers_to=st.none() | st.sampled_from(["w1", "w2"]),
+    number=st.integers(1, 50),
 )
 
 
@@ -49,6 +50,33 @@ async def converged(
         await transaction.lock("crm", [person_id])
         update = ProgressUpdate(person_id, progress, attention_at)
         return await transaction.save("crm", [update], [], now=NOW)
+
+
+async def test_the_number_of_a_name_is_the_connectors_and_the_resolver_reads_it(
+    store: SqlConvergeStore, database: Database
+) -> None:
+    await save_accounts(database, [account("w1")])
+    await converged(store, Progress(number=3))
+    async with SqlResolveStore(database).transaction() as transaction:
+        _, accounts, _ = await transaction.load(["w1"])
+        assert accounts["w1"]["crm"].number == 3
+        await transaction.save(ResolveChanges(accounts=[replace(account("w1", revision=2), number=1)]), now=NOW)
+    found, progress = (await store.load("crm", ["w1"]))["w1"]
+    assert (found.revision, found.number, progress.number) == (2, 3, 3)
+
+
+async def test_who_has_an_account_on_record(store: SqlConvergeStore, database: Database) -> None:
+    await save_accounts(database, [account("w1"), account("w2"), account("w1", "wiki")])
+    await converged(store, Progress(remote_id="r1"))
+    assert await store.holders("crm", ["r1", "r2"]) == {"r1": "w1"}
+    assert await store.holders("wiki", ["r1"]) == {}
+
+
+async def test_a_person_is_read_with_everything_stated(store: SqlConvergeStore, database: Database) -> None:
+    ada = person("w1", email="ada@example.com")
+    await save(database, ResolveChanges(persons=[ada]))
+    assert await store.person("w1") == ada
+    assert await store.person("nobody") is None
 
 
 async def test_an_account_begins_with_nothing_known(store: SqlConvergeStore, database: Database) -> None:

@@ -24,6 +24,7 @@ from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore
 from orchestrator.dialects import dialects
 from orchestrator.domain.account import Account, AccountStatus, Progress, command_kind, lane
+from orchestrator.domain.correlation import Correlation
 from orchestrator.domain.person import Decision, Person
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import new_subject
@@ -160,6 +161,7 @@ class Connector:
         dialect: str = "standard",
         discover: bool = False,
         create_groups: bool = True,
+        correlation: Correlation | None = None,
     ) -> None:
         self.office = office
         self.clock = clock
@@ -191,6 +193,7 @@ class Connector:
             attempts=attempts,
             application=application,
             discover=discover,
+            correlation=correlation,
         )
         self.relay = RelayFlow(SqlAttentionStore(office.database), outbox_store, self._outbox, self, clock)
 

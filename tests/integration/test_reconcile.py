@@ -14,6 +14,7 @@ from orchestrator.adapters.sql.planning import SqlPlanStore
 from orchestrator.adapters.sql.reconciling import SqlReconcileStore
 from orchestrator.adapters.sql.subjects import SqlSubjectStore
 from orchestrator.dialects import dialects
+from orchestrator.domain.correlation import Candidate, RuleText, by_attributes, compile_rules
 from orchestrator.domain.reconciliation import Finding, FindingKind
 from orchestrator.flows.application import Application as Protocol
 from orchestrator.flows.audit_writer import AuditWriter
@@ -47,9 +48,9 @@ async def change(application: Application, person_id: str, **attributes: Any) ->
         (await client.put(f"/Users/{user['id']}", json={**user, **attributes})).raise_for_status()
 
 
-async def findings(database: Database, listing: Everything) -> tuple[dict[str, Finding], Reconciliation]:
+async def findings(database: Database, listing: Everything, **more: Any) -> tuple[dict[str, Finding], Reconciliation]:
     """What is found, by the person or the id of the account."""
-    run = Reconciliation("crm", SqlReconcileStore(database), SqlPlanStore(database))
+    run = Reconciliation("crm", SqlReconcileStore(database), SqlPlanStore(database), **more)
     found = {one.person_id or str(one.remote_id): one async for one in run.find(listing)}
     return found, run
 
@@ -190,3 +191,32 @@ async def test_memberships_are_compared_and_put_right_and_what_others_granted_is
     assert left == {"guest": "member_foreign staff"}
     _, blind, none = await run("aws-identity-center")
     assert (blind.readable, blind.groups, none) == (False, 0, {}), "a group is shown without its members there"
+
+
+async def test_an_orphan_is_recognized_by_the_rules_of_the_application(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    """The rules by which the connector finds an account name its owner here."""
+    await connector.converge("ada", "bea")
+    second = await application.put_in(userName="legacy", title="ada")
+    closed = await application.put_in(userName="legacy-2", title="bea", active=False)
+    correlation, problems = compile_rules(
+        "crm", [RuleText("title", "person.id", "resource.active")], attributes=(), tables={}
+    )
+    assert problems == []
+    found, _ = await findings(office.database, Everything(application), correlation=correlation)
+    assert (found["ada"].kind, found["ada"].remote_id) == (FindingKind.DUPLICATE, second), "hers is another one"
+    assert found["ada"].candidates == (Candidate("ada", "title"),)
+    assert (found[closed].kind, found[closed].candidates) == (FindingKind.ORPHAN, ())
+
+
+async def test_an_account_with_a_counted_name_has_not_drifted(
+    office: Office, application: Application, clock: SimulatedClock
+) -> None:
+    named = by_attributes("externalId", "userName", unique=(("userName",),))
+    await application.put_in(userName="ada@example.com", externalId="somebody")
+    async with Connector(office, application.base_url, clock, correlation=named).running() as connector:
+        await connector.converge("ada")
+    found, run = await findings(office.database, Everything(application), correlation=named)
+    assert run.counts[FindingKind.LINKED] == 1
+    assert {one.kind for one in found.values()} == {FindingKind.ORPHAN}, "the namesake's"

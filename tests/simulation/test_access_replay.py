@@ -17,8 +17,9 @@ from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.breaking import Breaker
 from orchestrator.flows.holding import reject, release
 from orchestrator.ports import OperatorStore
+from orchestrator.simulation.plan import APPS
 from orchestrator.simulation.roles import Plant
-from orchestrator.simulation.world import APPS, World
+from orchestrator.simulation.world import World
 from orchestrator.testing.auditing import SUBJECT
 from orchestrator.testing.rows import ACCOUNT, AccountRow
 

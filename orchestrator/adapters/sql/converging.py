@@ -10,9 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from orchestrator.adapters.sql.bulk import bulk_update
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.outbox import save_segment
-from orchestrator.adapters.sql.records import observed, read_account, read_health, read_progress, subject_of
-from orchestrator.adapters.sql.tables import account, application, entitlement_group, subject
+from orchestrator.adapters.sql.records import (
+    observed,
+    read_account,
+    read_health,
+    read_person,
+    read_progress,
+    subject_of,
+)
+from orchestrator.adapters.sql.tables import account, application, entitlement_group, person, subject
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.person import Person
 from orchestrator.ports import ApplicationHealth, ProgressUpdate
 from schemas.envelope import Message
 
@@ -29,6 +37,7 @@ _KNOWN = (
     "error_code",
     "error",
     "refers_to",
+    "name_number",
     "attention_at",
 )
 
@@ -51,6 +60,7 @@ class SqlConvergeStore:
             .order_by(account.c.person_id)
             .with_for_update()
         )
+        self._holders = sa.select(account.c.remote_id, account.c.person_id).where(_OF_APP, among(account.c.remote_id))
         self.remote_ids = sa.select(account.c.person_id, account.c.remote_id).where(_OF_APP, among(account.c.person_id))
         # Whoever holds one of these rows looks at the account itself, or has it looked at. Waiting could be for ever:
         # it may hold the row and wait for the one it refers to, which is ours.
@@ -103,6 +113,19 @@ class SqlConvergeStore:
             return {
                 row["person_id"]: (read_account(row, subject_of(row)), read_progress(row)) for row in rows.mappings()
             }
+
+    async def holders(self, app: str, remote_ids: Sequence[str]) -> dict[str, str]:
+        """Who has these accounts of the application on record, by their ids."""
+        async with self._database.look() as connection:
+            rows = await connection.execute(self._holders, {"b_app": app, **self._database.values(remote_ids)})
+            return {row.remote_id: row.person_id for row in rows}
+
+    async def person(self, person_id: str) -> Person | None:
+        """Everything stated of a person; None for one that no event ever named."""
+        async with self._database.look() as connection:
+            select = sa.select(person.c.record).where(person.c.id == person_id)
+            record = (await connection.execute(select)).scalar_one_or_none()
+            return None if record is None else read_person(person_id, record)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["SqlConvergeTransaction"]:
@@ -190,6 +213,7 @@ class SqlConvergeTransaction:
                 "error_code": update.progress.error_code,
                 "error": update.progress.error,
                 "refers_to": update.progress.refers_to,
+                "name_number": update.progress.number,
                 "attention_at": update.attention_at,
             }
             for update in sorted(updates, key=lambda update: update.person_id)

@@ -154,6 +154,7 @@ def _account(row: RowMapping, issued_at: datetime | None, known_as: Subject | No
         policy=row["policy"],
         issued_at=issued_at,
         subject=known_as,
+        number=row.get("name_number", 1),  # what is held beside an account has none of its own
     )
 
 
@@ -175,6 +176,7 @@ def read_progress(row: RowMapping) -> Progress:
         refers_to=row["refers_to"],
         candidates=candidates,
         left_groups=left_groups,
+        number=row["name_number"],
     )
 
 

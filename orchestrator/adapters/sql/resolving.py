@@ -26,7 +26,7 @@ SAFETY_NET = timedelta(minutes=15)
 
 LONGEST_KEY = 1000
 
-_STANDING = ("record", "status", "manager_id", "email", "updated_at")
+_STANDING = ("record", "status", "manager_id", "email", "updated_at", "policy")
 _DESIRED = (
     "revision",
     "state",
@@ -58,7 +58,7 @@ class SqlResolveStore:
             sa.select(person.c.id, person.c.record).where(among(person.c.id)).order_by(person.c.id).with_for_update()
         )
         self.accounts = sa.select(
-            *(account.c[name] for name in ("person_id", "app", *_DESIRED) if name != "attention_at")
+            *(account.c[name] for name in ("person_id", "app", "name_number", *_DESIRED) if name != "attention_at")
         ).where(among(account.c.person_id))
         self.timers = sa.select(timer).where(among(timer.c.person_id), timer.c.fired_at.is_(None))
         self.managers = sa.select(person.c.id, person.c.manager_id).where(among(person.c.id))
@@ -195,6 +195,7 @@ class SqlResolveTransaction:
                 "b_id": one.id,
                 "record": person_record(one),
                 "status": one.decision.status if one.decision else "unknown",
+                "policy": one.decision.policy if one.decision else None,
                 **_current(one),
                 "updated_at": now,
             }

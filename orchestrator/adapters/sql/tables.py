@@ -70,6 +70,8 @@ person = sa.Table(
     sa.Column("manager_id", PersonId),
     sa.Column("email", sa.String(2 * MAX_TEXT), index=True),  # lower case can be longer: İ becomes two characters
     sa.Column("updated_at", Instant, nullable=False),
+    # The version of the policy that decided last; null until the first decision since it is kept.
+    sa.Column("policy", FreeText),
 )
 
 account = sa.Table(
@@ -98,6 +100,8 @@ account = sa.Table(
     sa.Column("error_code", sa.String(40)),
     sa.Column("error", FreeText),
     sa.Column("refers_to", PersonId),
+    # Which of the names that the policy makes the account has: 1 is the plain one, 2 the one with a 2 in it.
+    sa.Column("name_number", sa.Integer, nullable=False, server_default="1"),
     # Both sides: when the relay should have a look. Null when nothing is open.
     sa.Column("attention_at", Instant),
     # When the revision was decided, by the machine's time: an end that HR states late is overdue only from then on.

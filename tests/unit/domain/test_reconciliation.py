@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.correlation import Candidate, candidates, handles
 from orchestrator.domain.person import Person
-from orchestrator.domain.reconciliation import Candidate, FindingKind, candidates, compare, handles, orphan, unseen
+from orchestrator.domain.reconciliation import FindingKind, compare, orphan, unseen
 from orchestrator.domain.scim_diff import project
 from schemas.commands import DesiredState
 

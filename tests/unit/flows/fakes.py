@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from aiokafka import TopicPartition
 
 from orchestrator.domain.account import Account, Progress
+from orchestrator.domain.person import Person
 from orchestrator.errors import BrokerUnavailable, StoreUnavailable
 from orchestrator.ports import ApplicationHealth, ProgressUpdate, ScimRequest, ScimResponse
 from schemas.envelope import Message
@@ -184,6 +185,17 @@ class FakeConvergeStore:
         await asyncio.sleep(0)
         self._touch()
         return {person_id: self.rows[person_id] for person_id in person_ids if person_id in self.rows}
+
+    async def holders(self, app: str, remote_ids: Sequence[str]) -> dict[str, str]:
+        """See `ports.ConvergeStore`."""
+        self._touch()
+        found = {progress.remote_id: person_id for person_id, (_, progress) in self.rows.items()}
+        return {one: found[one] for one in remote_ids if one in found}
+
+    async def person(self, person_id: str) -> Person | None:
+        """See `ports.ConvergeStore`."""
+        self._touch()
+        return Person(person_id) if person_id in self.rows else None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["FakeConvergeTransaction"]:

@@ -251,3 +251,17 @@ async def test_a_defect_in_reading_ends_whoever_waits(loader: Loader, store: Fak
     with pytest.raises(JmlError, match="no such column"):
         await loader.load("ada")
     assert await loader.load("ada") is not None
+
+
+async def test_who_is_asked_for_a_holder_or_a_person_waits_while_the_store_is_down(
+    store: FakeConvergeStore, loader: Loader
+) -> None:
+    account, progress = store.rows["ada"]
+    store.add(account, replace(progress, remote_id="r1"))
+    store.outages = 3
+    assert await loader.holders(["r1", "r2"]) == {"r1": "ada"}
+    store.outages = 3
+    person = await loader.person("ada")
+    assert person is not None
+    assert person.id == "ada"
+    assert await loader.person("nobody") is None
