@@ -27,8 +27,10 @@ $(READY): pyproject.toml
 demo: $(READY) ## the whole system in one process, with three applications: hire, move and leave
 	@$(BIN)/jml demo
 
+# What starts fleets of processes runs alone: it needs both cores for itself.
 test: $(READY) ## the whole suite; without JML_TEST_KAFKA and JML_TEST_POSTGRES it says what it left out
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/acceptance
+	@$(BIN)/python -m pytest tests/acceptance
 
 lint: $(READY) ## ruff, mypy --strict, and the rules of who may import whom
 	@$(BIN)/ruff check
