@@ -26,6 +26,9 @@ LEAST_BURST = 3
 how many go in a window is counted apart from it."""
 KNOWN_AFTER = 32
 """Answers before we trust to know how long a call takes at least; the first ones open connections."""
+KEPT_FOR = 4096
+"""Answers after which the quickest one is forgotten at the earliest, at twice as many at the latest: the network may
+have changed."""
 LEAST_PACE = 1 / 16
 RECOVER_SECONDS = 8.0
 """From the least pace to the full one without new trouble."""
@@ -168,7 +171,7 @@ class Budget:
         self.share = share
         self._buckets = [Bucket(one, leaver_share=leaver_share, now=now, share=share) for one in limits]
         self._by_kind = {kind: [one for one in self._buckets if one.limit.kind in (ANY, kind)] for kind in CallKind}
-        self._quickest: float | None = None
+        self._quickest = self._quickest_before = inf
         self._answers = 0
 
     @property
@@ -206,10 +209,11 @@ class Budget:
         if not self._by_kind[kind]:
             return
         took = now - sent
-        # The network may have changed: the quickest one is forgotten, very slowly.
-        self._quickest = took if self._quickest is None else min(took, self._quickest * 1.00001)
         self._answers += 1
-        usual = self._quickest if self._answers > KNOWN_AFTER else 0.0
+        if self._answers % KEPT_FOR == 0:
+            self._quickest_before, self._quickest = self._quickest, inf
+        self._quickest = min(took, self._quickest)
+        usual = min(self._quickest, self._quickest_before) if self._answers > KNOWN_AFTER else 0.0
         for bucket in self._by_kind[kind]:
             bucket.done(sent, max(took - usual, 0.0))
 
