@@ -196,7 +196,7 @@ async def test_accounts_can_be_left_and_are_named(database: Database) -> None:
     assert done.accounts_left == ("crm",)
 
 
-@pytest.mark.parametrize("key", [b"4711", ADA.id.encode()])
+@pytest.mark.parametrize("key", [b"4711", ADA.id.encode()], ids=["worker id", "subject"])
 async def test_what_is_still_in_the_outbox_goes_out_first(database: Database, key: bytes) -> None:
     async with SqlResolveStore(database).transaction() as transaction:
         segment = await transaction.save(
