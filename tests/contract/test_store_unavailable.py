@@ -180,3 +180,23 @@ async def test_a_cancelled_transaction_leaves_nothing_locked(database: Database)
         await task
     async with asyncio.timeout(5):
         await save(database, ResolveChanges(inbox=[InboxRow("hr#1", "resolved")]))
+
+
+async def test_a_task_that_is_cancelled_ends_whatever_the_driver_makes_of_it(database: Database) -> None:
+    """Or it would take the cancellation for an outage, go on, and whoever waits for its end would wait for ever."""
+
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        async with database.read():
+            inside.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise OSError("the connection was closed in mid-statement") from None
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

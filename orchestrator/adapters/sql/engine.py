@@ -102,7 +102,7 @@ class Database:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 yield connection
         except (DBAPIError, OSError, sa.exc.TimeoutError) as error:
-            raise self._told(error).with_traceback(error.__traceback__) from None
+            raise self._ended_by(error).with_traceback(error.__traceback__) from None
 
     @asynccontextmanager
     async def _transaction(self, *, writing: bool) -> AsyncIterator[AsyncConnection]:
@@ -114,7 +114,13 @@ class Database:
                 async with connection.begin():
                     yield connection
         except (DBAPIError, sqlite3.Error, OSError, sa.exc.TimeoutError) as error:
-            raise self._told(error).with_traceback(error.__traceback__) from None
+            raise self._ended_by(error).with_traceback(error.__traceback__) from None
+
+    def _ended_by(self, error: Exception) -> BaseException:
+        """What ended a block: a driver may answer a cancellation with an error of its own, and whoever waits for the
+        task's end would wait for ever if the task went on after it."""
+        task = asyncio.current_task()
+        return asyncio.CancelledError() if task is not None and task.cancelling() else self._told(error)
 
     def _told(self, error: Exception) -> JmlError:
         """The error in our own words: its class says whether trying again can help."""
