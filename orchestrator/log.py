@@ -56,7 +56,8 @@ def configure(level: str = "info", stream: TextIO | None = None, *, json: bool =
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        # Standard error as it is at that moment: a command that ran inside another program may leave with its own.
+        logger_factory=lambda *_: structlog.PrintLogger(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
     # Libraries log through the standard module: their warnings matter, their chatter does not.

@@ -198,8 +198,10 @@ class Connector:
         self.relay = RelayFlow(SqlAttentionStore(office.database), outbox_store, self._outbox, self, clock)
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        """`ports.Publisher`: commands come back to the lanes, audit entries are kept."""
-        self.audit += [orjson.loads(one.value) for one in messages if one.topic == AUDIT_ENTRIES]
+        """`ports.Publisher`: commands come back to the lanes; audit entries are kept as the auditor does, each once."""
+        known = {one["id"] for one in self.audit}
+        told = [orjson.loads(one.value) for one in messages if one.topic == AUDIT_ENTRIES]
+        self.audit += [one for one in told if one["id"] not in known]
         await self.take(*(one for one in messages if one.topic in self.lanes.topics))
 
     async def take(self, *commands: Message) -> None:

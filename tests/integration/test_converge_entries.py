@@ -80,7 +80,7 @@ async def test_each_outcome_tells_calls_groups_times_and_what_changed(
 
     await connector.converge("ada", state="absent")
     deleted = await applied(connector, 4)
-    assert deleted["details"]["calls"] == [["DELETE", "/Users/{account}", 204]]
+    assert deleted["details"]["calls"] == [["DELETE", "/Users/{account}", 204], ["GET", "/Users/{account}", 404]]
     assert deleted["values"]["account"] == user["id"]
     assert deleted["values"]["before"].keys() == resource("ada").keys()
 

@@ -221,5 +221,8 @@ persons: st.SearchStrategy[Person] = st.builds(
         st.builds(Warned, any_text, st.none() | any_text, st.none() | any_text, any_instant, st.integers(0, 99)),
         max_size=2,
     ).map(tuple),
+    identities=st.dictionaries(
+        any_text, _facts(st.none() | st.dictionaries(any_text, _any_value, max_size=2)), max_size=2
+    ),
     decision=st.none() | st.builds(Decision, any_instant, _statuses, any_text, any_text),
 )
