@@ -4,6 +4,7 @@ One statement for any number of applications, and none while no lane listens; se
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -16,6 +17,10 @@ log = structlog.get_logger()
 WATCH_SECONDS = 0.5
 """How often a process looks at what others have said of its applications."""
 
+END_SECONDS = 2.0
+"""How long a look that is under way may take to end. It is not cut off: a driver that is cancelled in mid-statement may
+keep whoever waits for it."""
+
 Obey = Callable[[ApplicationHealth], None]
 
 
@@ -26,6 +31,7 @@ class HealthWatch:
         self._store = store
         self._listeners: dict[str, Obey] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
 
     async def listen(self, app: str, obey: Obey) -> ApplicationHealth | None:
         """From now on `obey` is told what is known of the application, again and again; returns what is known now.
@@ -35,20 +41,27 @@ class HealthWatch:
         health = (await self._store.load_health([app])).get(app)
         self._listeners[app] = obey
         if self._watching is None:
-            self._watching = asyncio.create_task(self._watch(), name="watch applications")
+            self._ended = asyncio.Event()
+            self._watching = asyncio.create_task(self._watch(self._ended), name="watch applications")
         return health
 
-    def leave(self, app: str) -> None:
-        """The lane has ended."""
+    async def leave(self, app: str) -> None:
+        """The lane has ended. With the last one the watch ends too."""
         self._listeners.pop(app, None)
         if not self._listeners and self._watching is not None:
-            self._watching.cancel()
-            self._watching = None
+            watching, self._watching = self._watching, None
+            self._ended.set()
+            await asyncio.wait([watching], timeout=END_SECONDS)
+            watching.cancel()
 
-    async def _watch(self) -> None:
+    async def _watch(self, ended: asyncio.Event) -> None:
         failing = False
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await ended.wait()
+            if ended.is_set():
+                return
             try:
                 known = await self._store.load_health(list(self._listeners))
             except StoreUnavailable as error:

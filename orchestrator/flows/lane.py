@@ -157,7 +157,7 @@ class Lanes:
 
     async def close(self) -> None:
         """Finish what is under way, then stop; before the broker is stopped."""
-        self._watch.leave(self.app)
+        await self._watch.leave(self.app)
         await self.queues.close()
         await self._membership.close()
         if self._discovery is not None:

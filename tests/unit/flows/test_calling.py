@@ -375,11 +375,11 @@ async def test_one_look_serves_all_applications_of_a_process(monkeypatch: pytest
     await until(lambda: len(told) >= 4)
     assert asked[:4] == [["crm"], ["wiki"], ["crm", "wiki"], ["crm", "wiki"]]
     assert told[:4] == ["crm", "wiki", "crm", "wiki"]
-    watch.leave("crm")
+    await watch.leave("crm")
     told.clear()
     await until(lambda: len(told) >= 2)
     assert set(told) == {"wiki"}
-    watch.leave("wiki")
+    await watch.leave("wiki")
     seen = len(asked)
     await asyncio.sleep(0.05)
     assert len(asked) == seen, "nobody listens"
