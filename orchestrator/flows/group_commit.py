@@ -19,6 +19,7 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.outbox import OutboxPublisher
+from orchestrator.flows.patience import patiently
 from orchestrator.ports import Clock, ConvergeStore, ProgressUpdate
 from schemas.envelope import Message
 
@@ -91,14 +92,7 @@ class Loader:
         return await self._patiently(lambda: self._store.person(person_id))
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        attempt = 0
-        while True:
-            try:
-                return await ask()
-            except StoreUnavailable as error:
-                attempt += 1
-                log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
-                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
+        return await patiently(ask, app=self._app, backoff=_BACKOFF, chance=self._chance)
 
     async def close(self) -> None:
         """Stop; whoever waits is cancelled with its own task."""

@@ -16,10 +16,11 @@ from typing import TypeVar
 import structlog
 
 from orchestrator.domain.retry import Backoff
-from orchestrator.errors import Ambiguous, Changed, Rejected, StoreUnavailable, Unavailable
+from orchestrator.errors import Ambiguous, Changed, Rejected, Unavailable
 from orchestrator.flows.application import Application, if_match
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.listing import groups
+from orchestrator.flows.patience import patiently
 from orchestrator.ports import Clock, ConvergeStore, ScimRequest
 
 log = structlog.get_logger()
@@ -242,15 +243,7 @@ class Membership:
         return group_id
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What the store says; waits while it is down."""
-        attempt = 0
-        while True:
-            try:
-                return await ask()
-            except StoreUnavailable as error:
-                attempt += 1
-                log.warning("connector_waits_for_store", app=self._app, reason=error.code, attempt=attempt)
-                await asyncio.sleep(_BACKOFF.delay(attempt, self._chance))
+        return await patiently(ask, app=self._app, backoff=_BACKOFF, chance=self._chance)
 
     async def _find(self, name: str, *, urgent: bool) -> str | None:
         if not self._application.capabilities.filter:
