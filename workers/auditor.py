@@ -20,6 +20,8 @@ from schemas.topics import AUDIT_ENTRIES
 log = structlog.get_logger()
 
 BATCH_SECONDS = 10
+COMPANY_SECONDS = 0.25
+"""After a batch the next one waits so long for company: making it durable costs as much as hundreds of entries."""
 
 
 class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -68,6 +70,7 @@ def auditor(runtime: Runtime) -> Role:
                 await audit.take_over(read)
             await audit(records)
             await subscription.commit(next_offsets(records))
+            await asyncio.sleep(COMPANY_SECONDS)
         finally:
             idle.set()
 

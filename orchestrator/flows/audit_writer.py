@@ -13,6 +13,7 @@ import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -79,8 +80,8 @@ class AuditWriter:
 
     def stamp(self, entries: Sequence[Entry]) -> list[Message]:
         """The entries as messages, numbered on from the last saved one."""
-        batch = _Batch()
-        return [self._message(one, sequence, batch) for sequence, one in enumerate(entries, self._sequence + 1)]
+        sealer = Sealer()
+        return [self._message(one, sequence, sealer) for sequence, one in enumerate(entries, self._sequence + 1)]
 
     def saved(self, entries: int) -> None:
         """The transaction with that many entries is committed."""
@@ -91,7 +92,7 @@ class AuditWriter:
         self._epoch += 1
         self._sequence = 0
 
-    def _message(self, one: Entry, sequence: int, batch: "_Batch") -> Message:
+    def _message(self, one: Entry, sequence: int, sealer: Sealer) -> Message:
         entry_id, at = f"{self.name}/{self._epoch}/{sequence}", timestamp(one.at)
         body: dict[str, Any] = {
             "id": entry_id,
@@ -99,7 +100,7 @@ class AuditWriter:
             "epoch": self._epoch,
             "sequence": sequence,
             "at": at,
-            "kind": one.kind.value,
+            "kind": one.kind,
             "actor": one.actor,
         }
         subject = one.subject
@@ -109,10 +110,11 @@ class AuditWriter:
             body["app"] = one.app
         if one.revision is not None:
             body["revision"] = one.revision
+        name, stand_in = (subject.person_id, subject.id or SOMEBODY) if subject else (None, SOMEBODY)
         if one.event_id is not None:
-            body["event_id"] = batch.anonymous(one.event_id, subject)
+            body["event_id"] = _anonymous(one.event_id, name, stand_in)
         if one.correlation_id is not None:
-            body["correlation_id"] = batch.anonymous(one.correlation_id, subject)
+            body["correlation_id"] = _anonymous(one.correlation_id, name, stand_in)
         if one.policy is not None:
             body["policy"] = one.policy
         if one.details:
@@ -121,7 +123,7 @@ class AuditWriter:
             values = orjson.dumps(one.sealed)
             if len(values) > MAX_SEALED_BYTES:
                 values = orjson.dumps({"left_out_bytes": len(values)})
-            body["sealed"] = batch.sealer.seal(subject.key, entry_id, values)
+            body["sealed"] = sealer.seal(subject.key, entry_id, values)
         headers: Headers = (
             _CONTENT,
             _SPECVERSION,
@@ -133,17 +135,7 @@ class AuditWriter:
         return Message(AUDIT_ENTRIES, subject.id.encode() if subject else b"", orjson.dumps(body), headers)
 
 
-class _Batch:
-    """What the entries of one batch have in common is worked out once: identifiers, ciphers."""
-
-    def __init__(self) -> None:
-        self.sealer = Sealer()
-        self._identifiers: dict[tuple[str, str], str] = {}
-
-    def anonymous(self, text: str, subject: Subject | None) -> str:
-        name, person_id = (subject.id, subject.person_id) if subject else ("", None)
-        place = (text, name or person_id or "")
-        known = self._identifiers.get(place)
-        if known is None:
-            known = self._identifiers[place] = anonymous(text, person_id, name or SOMEBODY)
-        return known
+@lru_cache(maxsize=4096)
+def _anonymous(text: str, person_id: str | None, stand_in: str) -> str:
+    """The entries of one account, and of one event, name the same identifiers again and again."""
+    return anonymous(text, person_id, stand_in)

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.account import Account, AccountStatus, Progress, takes_access
 from orchestrator.domain.correlation import Correlation
 from orchestrator.domain.references import linked, referred
 from orchestrator.domain.retry import Backoff
@@ -319,7 +319,8 @@ class Converge:
         appeared = progress.remote_id is not None and progress.remote_id != before.remote_id
         update = ProgressUpdate(account.person_id, progress, attention_at, appeared, link)
         fenced = [one.behind(progress.version + 1) for one in entries]
-        saved = await self._saver.save(update, fenced, revision=account.revision)
+        urgent = takes_access(account.state)
+        saved = await self._saver.save(update, fenced, revision=account.revision, urgent=urgent)
         if saved:
             for entry in entries:
                 COMMANDS.labels(self._app, entry.kind.value).inc()

@@ -5,6 +5,7 @@ everybody who waits. Neither adds latency of its own: a lone caller is served at
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,9 +31,9 @@ T = TypeVar("T")
 _BACKOFF = Backoff(base=0.1, most=10)
 MAX_ROWS = 500
 BUSY_ROWS = 8
-LINGER_SECONDS = 0.004
+LINGER_SECONDS = 0.02
 """A transaction costs as much as dozens of rows: when many accounts are saved at once, the next one waits a moment for
-company. A few accounts, a leaver's among them, are saved at once."""
+company. A few accounts are saved at once, and for one that loses access nobody waits."""
 SAFETY_NET = timedelta(minutes=15)
 """A command that did not arrive by then is issued again by the relay. Far longer than any healthy backlog."""
 
@@ -132,16 +133,21 @@ class Saver:
         self._clock = clock
         self._waiting: list[Save] = []
         self._loose: list[_Note] = []
+        self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._chance = random.Random()
 
-    async def save(self, update: ProgressUpdate, entries: Sequence[Entry], *, revision: int) -> bool:
+    async def save(
+        self, update: ProgressUpdate, entries: Sequence[Entry], *, revision: int, urgent: bool = False
+    ) -> bool:
         """Save durably; False when somebody else saved this account meanwhile. Waits while the store is down.
 
-        `revision` is the one that was worked for, whatever came of it.
+        `revision` is the one that was worked for, whatever came of it. One that is `urgent` waits for no company.
         """
         save = Save(update, revision, entries)
         self._waiting.append(save)
+        if urgent:
+            self._hurry.set()
         self._begin()
         return await save.saved
 
@@ -163,6 +169,7 @@ class Saver:
         try:
             while self._waiting or self._loose:
                 await asyncio.sleep(0)  # let those who are about to save do so
+                self._hurry.clear()
                 saves, self._waiting = self._waiting[:MAX_ROWS], self._waiting[MAX_ROWS:]
                 loose, self._loose = self._loose, []
                 try:
@@ -184,7 +191,7 @@ class Saver:
                         save.saved.set_result(id(save) in winners)
                 await self._outbox.submit(segment, messages)
                 if len(saves) >= BUSY_ROWS:
-                    await asyncio.sleep(LINGER_SECONDS)
+                    await self._company()
         except Exception as error:  # noqa: BLE001 - handed to those who wait, so that their process ends by it
             log.error("connector_cannot_save", app=self._app, error=type(error).__name__)
             self._writer.lost()
@@ -193,6 +200,11 @@ class Saver:
             _fail((note.saved for note in self._loose), error)
         finally:
             self._task = None
+
+    async def _company(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await self._hurry.wait()
 
     async def _transact(
         self, saves: Sequence[Save], loose: Sequence[_Note]

@@ -13,12 +13,16 @@ from orchestrator.domain.retry import Backoff
 from orchestrator.errors import BrokerUnavailable, StoreUnavailable
 from orchestrator.ports import Clock, OutboxStore, Publisher
 from schemas.envelope import Message
+from schemas.topics import AUDIT_ENTRIES
 
 log = structlog.get_logger()
 
 ABANDONED_AFTER = timedelta(seconds=20)
 """A segment that is older was left by a process that died (or is slow: publishing twice is harmless)."""
-QUEUED_SEGMENTS = 4
+QUEUED_SEGMENTS = 32
+COMPANY_SECONDS = 0.05
+"""After a publication evidence waits so long for company: nobody acts on it, and a request to the broker costs as much
+as many entries. A command does not wait, nor does what was saved before it."""
 _BACKOFF = Backoff(base=0.2, most=10)
 
 
@@ -38,6 +42,7 @@ class OutboxPublisher:
         self._publisher = publisher
         self._store = store
         self._queue: asyncio.Queue[_Segment] = asyncio.Queue(QUEUED_SEGMENTS)
+        self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._chance = random.Random()
         self._failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -54,11 +59,15 @@ class OutboxPublisher:
 
     async def submit(self, segment: int | None, messages: Sequence[Message]) -> None:
         """Hand over a committed segment; waits while too many are on their way."""
-        if segment is not None:
-            await self._queue.put(_Segment(segment, messages))
+        if segment is None:
+            return
+        await self._queue.put(_Segment(segment, messages))
+        if any(message.topic != AUDIT_ENTRIES for message in messages) or self._queue.full():
+            self._hurry.set()
 
     async def idle(self) -> None:
         """Return when everything handed over is published."""
+        self._hurry.set()
         await self._queue.join()
 
     async def drain(self, seconds: float = 15.0) -> None:
@@ -67,7 +76,7 @@ class OutboxPublisher:
             return
         if not self._failed.done():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._queue.join(), seconds)
+                await asyncio.wait_for(self.idle(), seconds)
         self._task.cancel()
         await asyncio.wait([self._task])
         self._task = None
@@ -81,9 +90,13 @@ class OutboxPublisher:
             segments = [await self._queue.get()]
             while not self._queue.empty():
                 segments.append(self._queue.get_nowait())
+            self._hurry.clear()
             await self._publish(segments)
             for _ in segments:
                 self._queue.task_done()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COMPANY_SECONDS):
+                    await self._hurry.wait()
 
     async def _publish(self, segments: Sequence[_Segment]) -> None:
         messages = [message for segment in segments for message in segment.messages]

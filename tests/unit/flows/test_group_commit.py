@@ -14,7 +14,7 @@ from orchestrator.domain.sealing import Subject
 from orchestrator.errors import JmlError
 from orchestrator.flows import group_commit
 from orchestrator.flows.audit_writer import AuditWriter, Entry
-from orchestrator.flows.group_commit import SAFETY_NET, Loader, Saver
+from orchestrator.flows.group_commit import BUSY_ROWS, SAFETY_NET, Loader, Saver
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.ports import ProgressUpdate
 from schemas.audit import AuditKind
@@ -96,6 +96,22 @@ async def test_what_comes_together_is_saved_together(saver: Saver, store: FakeCo
     assert saved == [True, True, True]
     assert store.transactions == 1
     assert [sequence for _, sequence in numbers(store)] == [1, 2, 3]
+
+
+async def test_many_wait_for_company_and_one_that_loses_access_does_not(
+    saver: Saver, store: FakeConvergeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LINGER_SECONDS", 60.0)
+    joiners = [f"j{number}" for number in range(BUSY_ROWS)]
+    for person_id in joiners:
+        store.add(account(person_id))
+    await asyncio.gather(*(save(saver, applied(person_id)) for person_id in joiners))
+    joiner = asyncio.create_task(save(saver, applied("ada")))
+    await rounds()
+    assert not joiner.done()
+    async with asyncio.timeout(5):
+        assert await saver.save(applied("bea"), (), revision=1, urgent=True)
+        assert await joiner
 
 
 async def test_whoever_comes_with_an_old_version_has_lost(saver: Saver, store: FakeConvergeStore) -> None:

@@ -12,6 +12,7 @@ from orchestrator.errors import BrokerUnavailable, JmlError
 from orchestrator.flows import outbox as outbox_module
 from orchestrator.flows.outbox import ABANDONED_AFTER, QUEUED_SEGMENTS, OutboxPublisher, publish_leftovers
 from schemas.envelope import Message
+from schemas.topics import AUDIT_ENTRIES
 from tests.unit.flows.fakes import NOW, FakeOutboxStore, FakePublisher, rounds, until
 
 
@@ -88,13 +89,43 @@ async def test_whoever_saves_waits_while_too_much_is_on_its_way(
     outbox: OutboxPublisher, publisher: FakePublisher, store: FakeOutboxStore
 ) -> None:
     publisher.refusals = 10**9
-    handing = asyncio.create_task(handed_in(outbox, store, *range(1, QUEUED_SEGMENTS + 6)))
+    numbers = range(1, 2 * QUEUED_SEGMENTS + 2)  # as many on their way, as many in line, and one
+    handing = asyncio.create_task(handed_in(outbox, store, *numbers))
     await rounds()
     assert not handing.done()
     publisher.refusals = 0
     await handing
     await until(lambda: not store.segments)
-    assert publisher.published == [message(number) for number in range(1, QUEUED_SEGMENTS + 6)]
+    assert publisher.published == [message(number) for number in numbers]
+
+
+async def test_evidence_waits_for_company_and_a_command_does_not(
+    outbox: OutboxPublisher, publisher: FakePublisher, store: FakeOutboxStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "COMPANY_SECONDS", 60.0)
+    entries = [Message(AUDIT_ENTRIES, b"", b"%d" % number) for number in range(3)]
+    for number in range(2):
+        await outbox.submit(store.add(number, entries[number : number + 1]), entries[number : number + 1])
+        await rounds()
+    assert publisher.published == entries[:1], "the second one waits"
+    await outbox.submit(store.add(2, entries[2:]), entries[2:])
+    await handed_in(outbox, store, 3)
+    await until(lambda: not store.segments)
+    assert publisher.published == [*entries, message(3)]
+    assert publisher.tries == 2
+
+
+async def test_evidence_does_not_wait_until_nobody_can_save_any_more(
+    outbox: OutboxPublisher, publisher: FakePublisher, store: FakeOutboxStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "COMPANY_SECONDS", 60.0)
+    entries = [Message(AUDIT_ENTRIES, b"", b"%d" % number) for number in range(QUEUED_SEGMENTS + 1)]
+    async with asyncio.timeout(5):
+        for number, entry in enumerate(entries):
+            await outbox.submit(store.add(number, [entry]), [entry])
+            await rounds()
+        await until(lambda: not store.segments)
+    assert publisher.published == entries
 
 
 async def test_draining_publishes_what_is_left(
