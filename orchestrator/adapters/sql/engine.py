@@ -60,13 +60,15 @@ class Database:
 
     def _create(self) -> AsyncEngine:
         if not self.is_sqlite:
-            return create_async_engine(
+            engine = create_async_engine(
                 self.url,
                 pool_size=self._pool_size,
                 max_overflow=0,
                 hide_parameters=True,
                 connect_args={"timeout": CONNECT_SECONDS, "command_timeout": ANSWER_SECONDS},
             )
+            sa.event.listen(engine.sync_engine, "connect", _postgresql_settings)
+            return engine
         assert self.url.database is not None
         Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(self.url, pool_size=self._pool_size, max_overflow=0, hide_parameters=True)
@@ -164,6 +166,14 @@ class Database:
     def values(self, values: Sequence[str], name: str = "ids") -> dict[str, Any]:
         """The parameter for `among`."""
         return {name: orjson.dumps(list(values)).decode() if self.is_sqlite else list(values)}
+
+
+def _postgresql_settings(connection: Any, _record: Any) -> None:
+    """Statements are planned for the tables as they are now. A plan that was made while a table was nearly empty would
+    be kept, and read the whole table for a handful of rows until PostgreSQL next gathers statistics."""
+    cursor = connection.cursor()
+    cursor.execute("SET plan_cache_mode = force_custom_plan")
+    cursor.close()
 
 
 def _sqlite_settings(connection: Any, _record: Any) -> None:

@@ -109,7 +109,7 @@ account = sa.Table(
     sa.Column("overdue_told", Instant),
 )
 sa.Index("ix_account_attention_at", account.c.attention_at, postgresql_where=account.c.attention_at.is_not(None))
-sa.Index("ix_account_remote_id", account.c.app, account.c.remote_id)
+sa.Index("ix_account_remote_id", account.c.remote_id, account.c.app)
 sa.Index(
     "ix_account_refers_to",
     account.c.app,
