@@ -1,5 +1,7 @@
-"""Segments of the outbox are kept as they are: compressing what lives for a moment costs more than it saves. And no index
-over all accounts begins with what most of them have in common."""
+"""Segments of the outbox are kept as they are: compressing what lives for a moment costs more than it saves.
+
+No index over all accounts begins with what most of them have in common.
+"""
 
 from alembic import op
 
