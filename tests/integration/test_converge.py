@@ -104,8 +104,14 @@ async def test_a_leaver_overtakes_two_thousand_joiners(
 async def test_a_slow_application_does_not_delay_another(
     connector: Connector, application: Application, database: Database, clock: SimulatedClock
 ) -> None:
+    answer = asyncio.Event()
+
+    async def slowly(request: Request) -> Response | None:
+        await answer.wait()
+        return None
+
     async with Application().served() as slow_application:
-        slow_application.faults("POST", *[slow_application.silence] * 100)
+        slow_application.behave = slowly
         elsewhere = Office(database, "slow")
         async with Connector(elsewhere, slow_application.base_url, clock, timeout=20).running() as slow:
             await slow.take(*await elsewhere.wants(*(f"p{number}" for number in range(50))))
@@ -114,9 +120,7 @@ async def test_a_slow_application_does_not_delay_another(
                 await connector.converge(*(f"p{number}" for number in range(50)))
             assert len(await application.all("Users")) == 50
             assert slow.lanes.queues.pending == 50
-            for task in asyncio.all_tasks():
-                if task.get_name().startswith("account "):
-                    task.cancel()
+            answer.set()
 
 
 async def test_standing_in_line_before_a_slow_application_costs_no_call(
