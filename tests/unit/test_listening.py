@@ -26,5 +26,5 @@ def test_an_address_that_cannot_be_had_is_named_with_what_to_do() -> None:
             UserError, match=rf"^cannot listen on 127.0.0.1:{port}: Address already in use; try another$"
         ):
             listener("127.0.0.1", port, "try another")
-    with pytest.raises(UserError, match="^cannot listen on no.such.host.invalid:1: .*; try another$"):
+    with pytest.raises(UserError, match=r"^cannot listen on no.such.host.invalid:1: .*; try another$"):
         listener("no.such.host.invalid", 1, "try another")
