@@ -35,7 +35,7 @@ Journal = list[dict[str, Any]]
 
 
 def until(condition: Callable[[], object], *, seconds: float, what: str, every: float = 0.1) -> None:
-    """Wait for something that other processes bring about. A look that costs much takes time from them: look less often."""
+    """Wait for something that other processes bring about. A look that costs much takes time from them."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
