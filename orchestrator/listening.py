@@ -16,4 +16,5 @@ def listener(host: str, port: int, advice: str) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}; {advice}") from error
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0]  # the address is named already
+        raise UserError(f"cannot listen on {host}:{port}: {reason}; {advice}") from error

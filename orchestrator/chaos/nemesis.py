@@ -1,7 +1,8 @@
-"""What happens to roles and services: one blow after another, seeded, never for longer than told.
+"""What happens to roles and services: one blow after another, seeded.
 
 Two hands strike at once. One kills and freezes roles. The other one hits what is around them: the broker, the
-database, the auditor's disk, clocks and links; it deals from a deck, so that each kind comes before any comes twice.
+database, the auditor's disk, clocks and links. Both deal from a deck, so that each kind comes before any comes twice,
+and neither stops before its deck was dealt once: whatever the machine has to do, a run has had every kind of blow.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
+from typing import TypeVar
 
 from orchestrator.chaos.evidence import Blow
 from orchestrator.chaos.fleet import DATABASE, Worker, can_fill_disks
@@ -16,14 +19,16 @@ from orchestrator.chaos.proxy import LOUD, SILENT
 from orchestrator.chaos.services import Services, order
 from orchestrator.ports import Clock
 
-PAUSES = 0.25
-"""Of the blows against roles; the others kill."""
+AGAINST_ROLES = ("kill", "kill", "kill", "pause")
+"""The deck of the blows against roles."""
 STEP_SECONDS = 300.0
 """By how much a clock is wrong."""
 ROOM = 4096
 """Bytes beyond which no file of an auditor with a full disk grows."""
 STEPPED = ("resolver", "scheduler", "relay")
 """Whose clock may go ahead. What a connector with such a clock puts off is due five minutes late for everybody else."""
+
+Card = TypeVar("Card")
 
 
 class Nemesis:
@@ -52,7 +57,7 @@ class Nemesis:
         self._busy: set[str] = set()
 
     async def rage(self, seconds: float) -> None:
-        """Strike until the time is over; afterwards everybody runs."""
+        """Strike until the time is over and each kind of blow was struck; afterwards everybody runs."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         async with asyncio.TaskGroup() as tasks:
@@ -63,16 +68,13 @@ class Nemesis:
     # --- roles -----------------------------------------------------------------------------------------------------
 
     async def _hit_roles(self, end: float, seconds: float, tasks: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
         longest = min(10.0, max(3.0, seconds / 5))
-        while True:
-            await asyncio.sleep(self._chance.uniform(2.0, longest))
-            if loop.time() >= end:
-                return
+        async for what in self._dealt(
+            list(AGAINST_ROLES), self._chance, lambda: self._chance.uniform(2.0, longest), end
+        ):
             await self.raise_the_dead()
-            whom = self._chance.choice([one for one in self._workers if one.name not in self._busy])
-            pauses = self._chance.random() < PAUSES
-            if pauses and not any(one.name in self._busy for one in self._workers if one.role == whom.role):
+            whom = await self._free(self._workers, self._chance, with_its_crew=what == "pause")
+            if what == "pause":
                 length = self._session_timeout * self._chance.uniform(1.5, 2.5)
                 tasks.create_task(self._pause(whom, length))
                 await asyncio.sleep(0)
@@ -105,17 +107,11 @@ class Nemesis:
     # --- what is around them ---------------------------------------------------------------------------------------
 
     async def _hit_surroundings(self, end: float, seconds: float) -> None:
-        """Deal until the time is over. The waits are such that a whole deck fits into a run, if it can."""
-        loop = asyncio.get_running_loop()
+        """The waits are such that a whole deck fits into a run, if it can."""
         deck = self._deck(min(max(seconds / 12, 2.0), 12.0))
         calm = min(6.0, max(0.3, seconds / len(deck) / 4))
-        while True:
-            self._round.shuffle(deck)
-            for strike in deck:
-                await asyncio.sleep(self._round.uniform(0.5, 1.5) * calm)
-                if loop.time() >= end:
-                    return
-                await strike()
+        async for strike in self._dealt(deck, self._round, lambda: self._round.uniform(0.5, 1.5) * calm, end):
+            await strike()
 
     def _deck(self, most: float) -> list[Callable[[], Awaitable[None]]]:
         """Every kind of blow that is possible here, each for up to `most` seconds."""
@@ -165,7 +161,7 @@ class Nemesis:
                 whom.links[peer].heal()
 
     async def _step_clock(self, seconds: float) -> None:
-        whom = await self._idle([one for one in self._workers if one.role in (*STEPPED, "connector")])
+        whom = await self._free([one for one in self._workers if one.role in (*STEPPED, "connector")], self._round)
         back = whom.role not in STEPPED and not self._patient
         by = -STEP_SECONDS if back else self._round.choice([STEP_SECONDS, -STEP_SECONDS])
         async with self._struck("clock", whom.name, by):
@@ -174,19 +170,43 @@ class Nemesis:
     async def _fill_disk(self, seconds: float) -> None:
         """All auditors at once: only one of them writes, and nobody outside knows which."""
         room = self._round.choice([0, ROOM])
-        auditors = [one for one in self._workers if one.role == "auditor" and one.name not in self._busy]
+        auditors = [one for one in self._workers if one.role == "auditor"]
+        await self._free(auditors, self._round)
         async with asyncio.TaskGroup() as tasks:
-            for one in auditors:
+            for one in [one for one in auditors if one.name not in self._busy]:
                 tasks.create_task(self._fill_disk_of(one, seconds, room))
 
     async def _fill_disk_of(self, whom: Worker, seconds: float, room: int) -> None:
         async with self._struck("disk", whom.name):
             await whom.without_disk(seconds, room)
 
-    async def _idle(self, roles: Sequence[Worker]) -> Worker:
-        while not (free := [one for one in roles if one.name not in self._busy and one.running]):
+    # --- both ------------------------------------------------------------------------------------------------------
+
+    async def _dealt(
+        self, deck: list[Card], chance: random.Random, wait: Callable[[], float], end: float
+    ) -> AsyncIterator[Card]:
+        """One card after another, each after a wait: until the time is over, and the whole deck at least once."""
+        for times_dealt in count():
+            chance.shuffle(deck)
+            for card in deck:
+                await asyncio.sleep(wait())
+                if times_dealt and asyncio.get_running_loop().time() >= end:
+                    return
+                yield card
+
+    async def _free(self, roles: Sequence[Worker], chance: random.Random, *, with_its_crew: bool = False) -> Worker:
+        """One that runs and that no blow is about, as soon as there is one; nor about another one of its role."""
+
+        def is_struck(whom: Worker) -> bool:
+            return any(
+                one.name in self._busy
+                for one in self._workers
+                if one is whom or (with_its_crew and one.role == whom.role)
+            )
+
+        while not (free := [one for one in roles if one.running and not is_struck(one)]):
             await asyncio.sleep(0.1)
-        return self._round.choice(free)
+        return chance.choice(free)
 
     @asynccontextmanager
     async def _struck(self, what: str, whom: str, by: float = 0.0) -> AsyncIterator[None]:

@@ -69,12 +69,19 @@ async def database(config: Config) -> AsyncIterator["Database"]:
 
 
 @asynccontextmanager
+async def migrated_database(config: Config) -> AsyncIterator["Database"]:
+    """The same. Raises UserError for one that does not exist, or whose tables are not those of this version."""
+    async with database(config) as opened:
+        await check_database(opened)
+        yield opened
+
+
+@asynccontextmanager
 async def operator_store(config: Config) -> AsyncIterator[OperatorStore]:
     """The store as operators see it. Raises UserError for a database that is not migrated."""
     from orchestrator.adapters.sql.operating import SqlOperatorStore
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         yield SqlOperatorStore(opened)
 
 
@@ -106,8 +113,7 @@ async def application_reader(config: Config, name: str) -> AsyncIterator["Reader
     from orchestrator.adapters.sql.converging import SqlConvergeStore
     from orchestrator.bootstrap import reading
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         health = (await SqlConvergeStore(opened).load_health([name])).get(name)
     if health is not None and health.stop is not None:
         raise UserError(f"{name} is stopped by {health.stop.by}: no call goes out until `jml apps resume {name}`")
@@ -119,8 +125,7 @@ async def reconcile_runs(config: Config) -> "Mapping[str, LastRun]":
     """The last reconciliation by schedule of each application that had one."""
     from orchestrator.adapters.sql.reconcile_runs import SqlReconcileRuns
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         return await SqlReconcileRuns(opened).last()
 
 
@@ -139,8 +144,7 @@ async def reconcile_stores(config: Config) -> AsyncIterator[ReconcileStores]:
     from orchestrator.adapters.sql.reconciling import SqlReconcileStore
     from orchestrator.adapters.sql.subjects import SqlSubjectStore
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         yield ReconcileStores(SqlReconcileStore(opened), SqlPlanStore(opened), SqlSubjectStore(opened))
 
 
@@ -149,8 +153,7 @@ async def plan_store(config: Config) -> AsyncIterator[PlanStore]:
     """The store as plans read it. Raises UserError for a database that is not migrated."""
     from orchestrator.adapters.sql.planning import SqlPlanStore
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         yield SqlPlanStore(opened)
 
 
@@ -160,8 +163,7 @@ async def policy_stores(config: Config) -> AsyncIterator[tuple[PolicyStore, Plan
     from orchestrator.adapters.sql.planning import SqlPlanStore
     from orchestrator.adapters.sql.policy import SqlPolicyStore
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         yield SqlPolicyStore(opened), SqlPlanStore(opened)
 
 
@@ -178,8 +180,7 @@ async def subject_store(config: Config) -> AsyncIterator[SubjectStore]:
     """Who the audit log speaks of. Raises UserError for a database that is not migrated."""
     from orchestrator.adapters.sql.subjects import SqlSubjectStore
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         yield SqlSubjectStore(opened)
 
 
@@ -188,8 +189,7 @@ async def erasure_store(config: Config) -> AsyncIterator[ErasureStore]:
     """What erasure needs of the store. Raises UserError for a database that is not migrated."""
     from orchestrator.adapters.sql.erasing import SqlErasureStore
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         yield SqlErasureStore(opened)
 
 
@@ -198,8 +198,7 @@ async def coming_store(config: Config) -> AsyncIterator[ComingStore]:
     """What is due, and what became of a statement. Raises UserError for a database that is not migrated."""
     from orchestrator.adapters.sql.coming import SqlComing
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         yield SqlComing(opened)
 
 
@@ -208,8 +207,7 @@ async def overdue_store(config: Config) -> AsyncIterator[OverdueStore]:
     """Ends that could not be enforced. Raises UserError for a database that is not migrated."""
     from orchestrator.adapters.sql.overdue import SqlOverdueStore
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         yield SqlOverdueStore(opened)
 
 
@@ -218,8 +216,7 @@ async def notice_desk(config: Config) -> AsyncIterator[NoticeDesk]:
     """Deliveries of notices. Raises UserError for a database that is not migrated."""
     from orchestrator.adapters.sql.notices import SqlNoticeStore
 
-    async with database(config) as opened:
-        await check_database(opened)
+    async with migrated_database(config) as opened:
         yield SqlNoticeStore(opened)
 
 

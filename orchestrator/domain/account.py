@@ -100,8 +100,3 @@ def takes_access(state: DesiredState) -> bool:
 def lane(kind: CommandKind) -> Lane:
     """Everything that takes access away goes ahead of everything that gives it."""
     return "deprovision" if kind in ("deactivate", "delete") else "provision"
-
-
-def lane_of(account: Account) -> Lane:
-    """The lane on which the present desired state of an account is (re-)issued."""
-    return "provision" if account.state == "active" else "deprovision"

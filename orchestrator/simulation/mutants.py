@@ -49,6 +49,11 @@ class Mutant:
             yield
 
 
+def _answering(owner: Any, name: str, answer: Any) -> Patches:
+    """A question that gets the same answer always."""
+    return lambda: [patch.object(owner, name, return_value=answer)]
+
+
 def _commit_first() -> Sequence[AbstractContextManager[Any]]:
     fetch = broker.MemorySubscription._fetch
 
@@ -60,16 +65,26 @@ def _commit_first() -> Sequence[AbstractContextManager[Any]]:
     return [patch.object(broker.MemorySubscription, "_fetch", fetch_and_commit)]
 
 
-def _trust_the_answer() -> Sequence[AbstractContextManager[Any]]:
+def _trusting(method: str, believe: Callable[[account_call.Call], None]) -> Patches:
+    """After a call by this method no read follows: its answer is believed."""
     get = account_steps.Steps._get
 
     async def look_away(self: account_steps.Steps, call: account_call.Call) -> None:
-        if call.account.state == "inactive" and call.remote.calls and call.remote.calls[-1][0] == "PATCH":
-            call.remote.active = False
+        believed = method == "DELETE" or call.account.state == "inactive"
+        if believed and call.remote.calls and call.remote.calls[-1][0] == method:
+            believe(call)
         else:
             await get(self, call)
 
-    return [patch.object(account_steps.Steps, "_get", look_away)]
+    return lambda: [patch.object(account_steps.Steps, "_get", look_away)]
+
+
+def _is_closed(call: account_call.Call) -> None:
+    call.remote.active = False
+
+
+def _is_gone(call: account_call.Call) -> None:
+    call.remote.gone()
 
 
 def _repeat_post() -> Sequence[AbstractContextManager[Any]]:
@@ -154,44 +169,11 @@ def _without_outbox() -> Sequence[AbstractContextManager[Any]]:
     return [patch.object(store, "save_segment", number_only)]
 
 
-def _call_anyway() -> Sequence[AbstractContextManager[Any]]:
-    def hold_nothing(self: calling.Gate, moment: Any) -> bool:
-        return False
-
-    return [patch.object(calling.Gate, "hold_until", hold_nothing)]
-
-
-def _one_lane() -> Sequence[AbstractContextManager[Any]]:
-    def provision(kind: Any) -> str:
-        return "provision"
-
-    return [patch.object(resolve, "lane", provision)]
-
-
-def _trust_the_deletion() -> Sequence[AbstractContextManager[Any]]:
-    get = account_steps.Steps._get
-
-    async def look_away(self: account_steps.Steps, call: account_call.Call) -> None:
-        if call.remote.calls and call.remote.calls[-1][0] == "DELETE":
-            call.remote.gone()
-        else:
-            await get(self, call)
-
-    return [patch.object(account_steps.Steps, "_get", look_away)]
-
-
 def _blame_the_account() -> Sequence[AbstractContextManager[Any]]:
     def personally(status: int, *more: Any, **named: Any) -> Any:
         return classify(400 if status in (401, 403) else status, *more, **named)
 
     return [patch.object(calling, "classify", personally)]
-
-
-def _storm_the_door() -> Sequence[AbstractContextManager[Any]]:
-    def leave_open(self: calling.Gate, reason: str) -> bool:
-        return False
-
-    return [patch.object(calling.Gate, "pause", leave_open)]
 
 
 def _forget_what_finds_no_room() -> Sequence[AbstractContextManager[Any]]:
@@ -206,27 +188,9 @@ def _forget_what_finds_no_room() -> Sequence[AbstractContextManager[Any]]:
     return [patch.object(roles.MemoryAuditLog, "append", append_what_fits)]
 
 
-def _trust_the_index() -> Sequence[AbstractContextManager[Any]]:
-    async def nothing(self: audit.AuditFlow, read: Any) -> int:
-        return 0
-
-    return [patch.object(audit.AuditFlow, "catch_up", nothing)]
-
-
-def _quarantine_again() -> Sequence[AbstractContextManager[Any]]:
-    async def none_known(self: store.MemoryResolveTransaction, records: Any) -> Any:
-        return {}
-
-    return [patch.object(store.MemoryResolveTransaction, "quarantined", none_known)]
-
-
 def _trust_own_clock() -> Sequence[AbstractContextManager[Any]]:
     nothing = timedelta(0)
-
-    def never(change: Any, now: Any) -> bool:
-        return False
-
-    return [patch.object(decisions, "MAX_SKEW", nothing), patch.object(resolve, "_came_too_early", never)]
+    return [patch.object(decisions, "MAX_SKEW", nothing), patch.object(resolve, "_came_too_early", return_value=False)]
 
 
 def _quote() -> Sequence[AbstractContextManager[Any]]:
@@ -241,27 +205,41 @@ def _quote() -> Sequence[AbstractContextManager[Any]]:
 
 _ALL = (
     Mutant("commit-first", "offsets are committed before the work", _commit_first),
-    Mutant("skip-read-back", "a deactivation counts when the answer says so", _trust_the_answer),
+    Mutant("skip-read-back", "a deactivation counts when the answer says so", _trusting("PATCH", _is_closed)),
     Mutant("repeat-post", "a POST without an answer is sent again", _repeat_post),
     Mutant("no-fence", "whoever saves last wins", _drop_the_fence),
     Mutant("ignore-intent", "an open intent is not looked after", _ignore_intents),
     Mutant("no-drain", "on a rebalance what is under way goes on beside the new owner", _drain_nothing),
     Mutant("no-inbox", "events are taken as often as they come", _skip_the_inbox),
     Mutant("no-outbox", "messages are published after the commit and kept nowhere", _without_outbox),
-    Mutant("ignore-retry-after", "calls go out although the application asked to wait", _call_anyway),
-    Mutant("one-lane", "leavers stand in line behind joiners", _one_lane),
+    Mutant(
+        "ignore-retry-after",
+        "calls go out although the application asked to wait",
+        _answering(calling.Gate, "hold_until", False),
+    ),
+    Mutant("one-lane", "leavers stand in line behind joiners", _answering(resolve, "lane", "provision")),
 )
 
 MUTANTS = {mutant.name: mutant for mutant in _ALL}
 """Those that `jml chaos mutants` shows on real processes as well."""
 
 _FURTHER = (
-    Mutant("skip-deletion-read-back", "a deletion counts when the answer says so", _trust_the_deletion),
+    Mutant("skip-deletion-read-back", "a deletion counts when the answer says so", _trusting("DELETE", _is_gone)),
     Mutant("blame-the-account", "401 and 403 park accounts, one by one", _blame_the_account),
-    Mutant("storm-the-door", "calls go on while the application refuses our credentials", _storm_the_door),
+    Mutant(
+        "storm-the-door",
+        "calls go on while the application refuses our credentials",
+        _answering(calling.Gate, "pause", False),
+    ),
     Mutant("forget-entries", "entries that find no room on the disk are let go", _forget_what_finds_no_room),
-    Mutant("no-catch-up", "what the index lacks of the log is not looked for", _trust_the_index),
-    Mutant("quarantine-again", "an unreadable record is told as often as it comes", _quarantine_again),
+    Mutant(
+        "no-catch-up", "what the index lacks of the log is not looked for", _answering(audit.AuditFlow, "catch_up", 0)
+    ),
+    Mutant(
+        "quarantine-again",
+        "an unreadable record is told as often as it comes",
+        _answering(store.MemoryResolveTransaction, "quarantined", {}),
+    ),
     Mutant("trust-own-clock", "a timer that a clock ahead of ours fired is decided by ours", _trust_own_clock),
     Mutant("quote-answers", "errors quote what the application answered", _quote),
 )

@@ -70,7 +70,6 @@ class World:
     violations: list[str] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     healed_at: float = 0.0
-    quiet_at: float = 0.0
     frozen: set[str] = field(default_factory=set)
     killed: set[str] = field(default_factory=set)
     ahead: dict[str, float] = field(default_factory=dict)
@@ -371,7 +370,6 @@ class World:
             await asyncio.sleep(2)
             await self.retry_parked()
             quiet = quiet + 1 if not self.left() else 0
-        self.quiet_at = self.loop.time()
         self.say("quiet")
 
     async def retry_parked(self) -> None:

@@ -34,12 +34,12 @@ GRACE_SECONDS = 40.0
 Journal = list[dict[str, Any]]
 
 
-def until(condition: Callable[[], object], *, seconds: float, what: str) -> None:
-    """Wait for something that other processes bring about."""
+def until(condition: Callable[[], object], *, seconds: float, what: str, every: float = 0.1) -> None:
+    """Wait for something that other processes bring about. A look that costs much takes time from them."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 def jml(*arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -1,14 +1,24 @@
 """A mistaken import ends most of the company: what the breaker lets pass, and what an operator does about the rest."""
 
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from orchestrator.flows import outbox
 from tests.acceptance.company import Company, Work, company, eventually
 
 PEOPLE, LIMIT = 60, 7
 NAMES = [f"p{number:03}" for number in range(PEOPLE)]
 BREAKER = f"[breaker]\nlimit = {LIMIT}\nshare = 0.0"
 ROLES = ("resolver", "connector", "relay", "auditor")
+
+
+@pytest.fixture(autouse=True)
+def quick_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands leave in the outbox, nobody but the relay publishes."""
+    monkeypatch.setattr(outbox, "ABANDONED_AFTER", timedelta(seconds=2))
 
 
 async def hired(work: Work, names: list[str]) -> None:

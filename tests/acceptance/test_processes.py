@@ -102,7 +102,7 @@ def test_whoever_dies_nothing_is_lost_and_nothing_is_done_twice(
             worker.start()
         _until_exact(running, after)
 
-        until(lambda: _is_complete(running), seconds=60, what="a complete audit log")
+        until(lambda: _is_complete(running), seconds=60, what="a complete audit log", every=0.5)
         for worker in running.workers:
             worker.ask_to_stop()
         assert {(worker.role, worker.exit_code()) for worker in running.workers} == {
@@ -120,6 +120,7 @@ def _until_exact(running: Fleet, export: Path) -> None:
         lambda: not asyncio.run(running.differences(export)),
         seconds=60 + GRACE_SECONDS,
         what=f"the end state of {export.name}: {running.status()}",
+        every=0.5,
     )
 
 
@@ -139,7 +140,7 @@ def _is_complete(running: Fleet) -> bool:
     for entry in running.audit():
         numbers[entry["writer"], entry["epoch"]].add(entry["sequence"])
     gapless = all(found == set(range(1, len(found) + 1)) for found in numbers.values())
-    return gapless and running.status()["outbox"]["segments"] == 0 and not _unended(running)
+    return gapless and not _unended(running) and running.status()["outbox"]["segments"] == 0
 
 
 def _ends(running: Fleet) -> Counter[tuple[str, str, int]]:

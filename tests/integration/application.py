@@ -24,6 +24,8 @@ from orchestrator.demo.servers.serve import Kind
 TOKEN = "the-token-of-the-tests"
 TOKEN_ENV = "JML_TEST_SERVER_TOKEN"
 PAGE = 100
+JSON = ((b"content-type", b"application/scim+json"),)
+"""The headers of an answer."""
 
 Behave = Callable[[Request], Awaitable[Response | None]]
 

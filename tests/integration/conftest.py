@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.adapters.sql.engine import Database
+from orchestrator.flows import calling
 from tests.conftest import KAFKA
 from tests.integration.application import Application
 from tests.integration.connector import NOW, Connector, Office
@@ -41,3 +42,9 @@ async def application() -> AsyncIterator[Application]:
 async def connector(office: Office, application: Application, clock: SimulatedClock) -> AsyncIterator[Connector]:
     async with Connector(office, application.base_url, clock).running() as connector:
         yield connector
+
+
+@pytest.fixture
+def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A paused application is asked again at once."""
+    monkeypatch.setattr(calling, "FIRST_PROBE_SECONDS", 0.02)

@@ -97,6 +97,7 @@ async def test_an_unlinked_account_stays_as_it_is_until_a_person_says_more(
     assert await linking.unlink("crm", "ada", store, writer, **said) == before["id"]
     progress = await office.progress("ada")
     assert (progress.status, progress.error_code, progress.remote_id) == (AccountStatus.PARKED, "unlinked", None)
+    versions = [progress.version]
     await connector.wait(3600)
     assert await application.user("ada") == before
     with pytest.raises(UserError, match="no linked account"):
@@ -104,6 +105,7 @@ async def test_an_unlinked_account_stays_as_it_is_until_a_person_says_more(
 
     other = await application.put_in(userName="other@example.com")
     await linking.link("crm", "ada", other, store, writer, **said)
+    versions.append((await office.progress("ada")).version)
     await application.take_out("ada")
     await connector.wait(30)
     assert is_applied(await office.progress("ada"), 1)
@@ -119,6 +121,7 @@ async def test_an_unlinked_account_stays_as_it_is_until_a_person_says_more(
         ("account_unlinked", "her namesake's", before["id"]),
         ("account_linked", "her namesake's", other),
     ]
+    assert [one["details"]["fence"] for one in entries] == versions, "which is the newer one"
 
 
 async def test_nobody_is_linked_while_the_connector_is_at_work(

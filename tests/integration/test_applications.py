@@ -23,12 +23,13 @@ from orchestrator.demo.servers.habits import VENDORS, Habits
 from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.demo.servers.vendor import Vendor
 from orchestrator.dialects import dialects
-from orchestrator.flows import calling
 from orchestrator.flows.listing import users
 from orchestrator.ports import ScimRequest
 from tests.integration.application import TOKEN, TOKEN_ENV, Application, Held, Wire, server_process
 from tests.integration.connector import ENTERPRISE, NOW, Connector, Office, is_applied
 from tests.services.scimmy import node_is_there, scimmy
+
+pytestmark = pytest.mark.usefixtures("quick_probes")
 
 REAL = ("plain", "scim2", "django", "scimmy")
 SIMULATED = tuple(sorted(VENDORS))
@@ -71,11 +72,6 @@ class Target:
     async def is_out(self, person_id: str) -> bool:
         """Whether nobody can use the account."""
         return await self.held.active(person_id) is not True
-
-
-@pytest.fixture(autouse=True)
-def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calling, "FIRST_PROBE_SECONDS", 0.02)
 
 
 @pytest.fixture(scope="session")

@@ -143,3 +143,16 @@ async def test_nothing_personal_stands_in_the_open(connector: Connector, applica
         for canary in ("ada", "Lovelace", user["id"]):
             assert canary not in str(readable), readable
     assert {datetime.fromisoformat(one["at"]) for one in connector.audit} != set()
+
+
+async def test_each_entry_of_an_account_tells_the_version_of_the_row_that_was_saved_with_it(
+    connector: Connector, office: Office
+) -> None:
+    """Which of two entries is the newer one no clock can say."""
+    await connector.converge("ada")
+    version = (await office.progress("ada")).version
+    assert (await applied(connector, 1))["details"]["fence"] == version
+    await connector.converge("ada", state="inactive")
+    assert (await applied(connector, 2))["details"]["fence"] == (await office.progress("ada")).version
+    (first, second) = await connector.recorded("call_intended")
+    assert first["details"]["fence"] < version < second["details"]["fence"]

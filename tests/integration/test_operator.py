@@ -1,4 +1,4 @@
-"""What an operator states: `jml extend` and `jml end` as processes of their own, beside a pipeline that runs."""
+"""What an operator states: `jml extend` and `jml end` beside a pipeline that runs, once as a process of its own too."""
 
 import asyncio
 import contextlib
@@ -154,7 +154,7 @@ async def house(
     """All that has to run; `settings` are further lines of the application's table. An `application` is served
     already, and the folder may be that of a house before."""
     monkeypatch.setenv("CRM_TOKEN", TOKEN)
-    monkeypatch.setattr(outbox, "ABANDONED_AFTER", timedelta(seconds=4))  # entries of commands wait for the relay
+    monkeypatch.setattr(outbox, "ABANDONED_AFTER", timedelta(seconds=2))  # entries of commands wait for the relay
     async with Application().served() if application is None else contextlib.nullcontext(application) as application:
         with embedded() as bootstrap:
             config = folder / "jml.toml"
@@ -173,6 +173,7 @@ key_file = "{folder}/audit.key"
 base_url = "{application.base_url}"
 auth = {{ token_env = "CRM_TOKEN" }}
 timeout_seconds = 3
+retry = {{ base_seconds = 0.5, max_seconds = 2 }}
 allow_private = true
 attributes = {{ userName = "person.user_name", externalId = "person.id" }}
 {settings}
@@ -194,16 +195,19 @@ async def test_an_extension_moves_the_end_and_hr_has_the_last_word(
     async with house(tmp_path, monkeypatch) as here:
         await here.hires("4711")
         assert [one.timer.due for one in await here.ends("4711")] == [end_of(SOON, MELBOURNE)]
-        done = await here.jml("extend", "4711", "--until", LATER, "--reason", "signed", "--json")
+        done = await here.call("extend", "4711", "--until", LATER, "--reason", "signed", "--json")
         assert done.code == 0, done.err
         assert done.json["after"] == end_of(LATER, MELBOURNE).isoformat().replace("+00:00", "Z")
         assert [one.timer.due for one in await here.ends("4711") if not one.fired_at] == [end_of(LATER, MELBOURNE)]
         acted = await here.acted("extend_contract")
         assert (acted["actor"], acted["details"]["reason"]) == ("operator:nina", "signed")
         assert acted["subject"] == await here.subject("4711")
-        shown = await here.jml("timers", "show", "4711", "--json")
-        states = {one["due"][:10]: one["state"] for one in shown.json["timers"] if one["kind"] == "contract_end"}
-        assert sorted(states.values()) == ["cancelled", "open"]
+
+        async def shown() -> bool:
+            timers = (await here.call("timers", "show", "4711", "--json")).json["timers"]
+            return sorted(one["state"] for one in timers if one["kind"] == "contract_end") == ["cancelled", "open"]
+
+        await eventually(shown)  # the log has it first, its index soon after
         again = {"worker_id": "4711", "engagement_id": "e1", "contract_end": SOON.isoformat()}
         told = event("worker.contract_changed", again, event_id="later", at=datetime.now(UTC))
         await here.runtime.publisher.publish([told])
@@ -227,18 +231,18 @@ async def test_an_urgent_end_closes_everything_and_shows_it(tmp_path: Path, monk
         left = {"worker_id": "4711", "engagement_id": "e1", "last_day": LATER.isoformat()}
         await here.runtime.publisher.publish([event("worker.left", left, event_id="left", at=NOW - timedelta(hours=1))])
         await eventually(lambda: _engagements(here, "4711", 2))
-        wrong = await here.jml("end", "4711", "--now", "--reason", "x", stdin="4712\n")
+        wrong = await here.call("end", "4711", "--now", "--reason", "x", stdin="4712\n")
         assert wrong.code == 2
         assert "nothing was done" in wrong.err
         assert await here.application.active("4711") is True
-        done = await here.jml("end", "4711", "--now", "--reason", "dismissed", stdin="4711\n")
+        done = await here.call("end", "4711", "--now", "--reason", "dismissed", stdin="4711\n")
         assert done.code == 0, done.err
         assert "crm: read back, inactive" in done.out
         assert await here.application.active("4711") is False
         acted = await here.acted("end_person")
         assert (acted["details"]["events"], acted["details"]["reason"]) == (2, "dismissed")
         assert acted["subject"] == await here.subject("4711")
-        again = await here.jml("end", "4711", "--now", "--reason", "x", "--yes")
+        again = await here.call("end", "4711", "--now", "--reason", "x", "--yes")
         assert again.code == 2
         assert "no engagement of 4711 runs" in again.err
 
@@ -255,7 +259,7 @@ async def test_what_is_open_after_the_time_out_is_named_with_what_to_do(
     async with house(tmp_path, monkeypatch) as here:
         await here.hires("4711")
         here.application.behave = refuses
-        done = await here.jml("end", "4711", "--now", "--reason", "x", "--yes", "--timeout", 6)
+        done = await here.call("end", "4711", "--now", "--reason", "x", "--yes", "--timeout", 6)
         assert done.code == 1
         assert words in done.err
         assert "by hand" in done.err

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from orchestrator.adapters.clock import SimulatedClock
@@ -121,7 +122,8 @@ async def test_a_look_is_on_record_before_it_happens(
     saved = [
         one for _, messages in await later.leftover(older_than=NOW + timedelta(seconds=1), limit=10) for one in messages
     ]
-    assert any(b'"reconciled"' in one.value and b"operator:ada" in one.value for one in saved)
+    (entry,) = [one for one in map(orjson.loads, (one.value for one in saved)) if one["kind"] == "reconciled"]
+    assert (entry["actor"], entry["details"]["fence"]) == ("operator:ada", (await office.progress("changed")).version)
     again = await look_again("crm", {"changed": {}}, store, writer, actor="operator:ada", now=NOW)
     assert again == set(), "the connector has to come first"
 

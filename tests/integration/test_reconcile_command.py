@@ -43,7 +43,7 @@ def reconciled(here: House) -> list[dict[str, Any]]:
 
 async def reported(here: House, name: str, *columns: str) -> list[tuple[Any, ...]]:
     """The rows of a report on the audit log."""
-    made = await here.jml("report", name, "--format", "json")
+    made = await here.call("report", name, "--format", "json")
     assert made.code == 0, made.err
     return [tuple(row[column] for column in columns) for row in made.json["data"]]
 

@@ -6,7 +6,7 @@ reads the resource back. `KINDS` comes from the package, so a fourth server is h
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ import pytest
 from orchestrator.demo.servers.journal import Journal
 from orchestrator.demo.servers.plain import Plain, Request, Response
 from orchestrator.demo.servers.serve import KINDS, Kind, ServerProcess
+from tests.integration.application import TOKEN, TOKEN_ENV, server_process
 
-TOKEN = "the-token-of-one-test"
-TOKEN_ENV = "JML_TEST_SERVER_TOKEN"
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
@@ -43,24 +42,33 @@ def patch(*operations: dict[str, Any]) -> dict[str, Any]:
     return {"schemas": [PATCH_OP], "Operations": list(operations)}
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
     chosen: Kind = request.param
     return chosen
 
 
-@pytest.fixture
-async def server(kind: Kind, tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    process = ServerProcess(kind, journal=tmp_path / f"{kind}.jsonl", token_env=TOKEN_ENV, environ={TOKEN_ENV: TOKEN})
-    async with process:
-        yield process
+@pytest.fixture(scope="module")
+def base_url(kind: Kind) -> Iterator[str]:
+    """A server of that kind, which the tests use one after another."""
+    with server_process(kind) as url:
+        yield url
 
 
 @pytest.fixture
-async def scim(server: ServerProcess) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/scim+json"}
-    async with httpx.AsyncClient(base_url=server.base_url, headers=headers, timeout=30) as client:
+async def scim(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server that holds nothing."""
+    async with client_of(base_url) as client:
         yield client
+        for endpoint in ("/Groups", "/Users"):
+            while rows := (await client.get(endpoint)).json().get("Resources"):
+                for row in rows:
+                    assert (await client.delete(f"{endpoint}/{row['id']}")).status_code == 204
+
+
+def client_of(base_url: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/scim+json"}
+    return httpx.AsyncClient(base_url=base_url, headers=headers, timeout=30)
 
 
 async def created(scim: httpx.AsyncClient, endpoint: str, resource: dict[str, Any]) -> str:
@@ -282,26 +290,27 @@ async def test_discovery_says_that_patch_is_supported(scim: httpx.AsyncClient) -
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}])
-async def test_nobody_gets_in_without_the_token(server: ServerProcess, header: dict[str, str]) -> None:
-    async with httpx.AsyncClient(base_url=server.base_url, headers=header, timeout=30) as stranger:
+async def test_nobody_gets_in_without_the_token(base_url: str, header: dict[str, str]) -> None:
+    async with httpx.AsyncClient(base_url=base_url, headers=header, timeout=30) as stranger:
         answer = await stranger.post("/Users", json=user("byron"))
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_the_journal_holds_exactly_the_calls_that_were_answered(
-    server: ServerProcess, scim: httpx.AsyncClient
-) -> None:
-    assert server.journal is not None
+async def test_the_journal_holds_exactly_the_calls_that_were_answered(kind: Kind, tmp_path: Path) -> None:
+    journal, environ = tmp_path / f"{kind}.jsonl", {TOKEN_ENV: TOKEN}
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    byron = await created(scim, "/Users", user("byron"))
-    await scim.post("/Users", json=user("byron"), headers={"traceparent": trace})
-    await scim.get("/Users", params={"filter": 'externalId eq "E-byron"'})
-    await scim.delete(f"/Users/{byron}")
-    await scim.post("/Users", json=user("cyd"), headers={"Authorization": "Bearer wrong"})
+    async with (
+        ServerProcess(kind, journal=journal, token_env=TOKEN_ENV, environ=environ) as server,
+        client_of(server.base_url) as scim,
+    ):
+        byron = await created(scim, "/Users", user("byron"))
+        await scim.post("/Users", json=user("byron"), headers={"traceparent": trace})
+        await scim.get("/Users", params={"filter": 'externalId eq "E-byron"'})
+        await scim.delete(f"/Users/{byron}")
+        await scim.post("/Users", json=user("cyd"), headers={"Authorization": "Bearer wrong"})
+        text = journal.read_text()  # no waiting: a line is written before its answer leaves the server
 
-    # No waiting: a line is written before its answer leaves the server.
-    text = server.journal.read_text()
     assert TOKEN not in text
     lines = [json.loads(line) for line in text.splitlines()]
     assert [(line["seq"], line["method"], line["path"], line["status"]) for line in lines] == [

@@ -56,8 +56,6 @@ class Habits:
     groups: Literal["yes", "fixed", "no"] = "yes"
     group_shows_members: bool = True
     most_member_changes: int = 0
-    member_values: bool = True
-    """Whether members may leave as a list in `value`."""
 
     ids: Literal["uuid", "number", "externalId"] = "uuid"
     no_schemas: bool = False
