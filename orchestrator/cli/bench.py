@@ -108,7 +108,7 @@ def pipeline(
     apps: Annotated[int, typer.Option(min=1, max=20, help="Connected applications.")] = 5,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at once to each application.")] = 16,
     latency_ms: Annotated[float, typer.Option(min=0, help="What an application takes to answer.")] = 0,
-    audit_cost: Annotated[bool, typer.Option("--audit-cost", help="Also what auditing takes, in three more runs.")] = False,
+    audit_cost: Annotated[bool, typer.Option("--audit-cost", help="Also what auditing takes, in 3 runs.")] = False,
     kafka: Kafka = EMBEDDED,
     store: Store = "sqlite",
     as_json: AsJson = False,
