@@ -11,6 +11,7 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, r
 from orchestrator.cli.output import note, print_json, print_line, print_table
 from orchestrator.cli.progress import Bars, Watched
 from orchestrator.config import Config
+from orchestrator.domain.reconcile_schedule import COMPLETE, INCOMPLETE
 from orchestrator.domain.reconciliation import FIXABLE, Finding, FindingKind
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter
@@ -114,6 +115,9 @@ async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: b
         if fix and found.fixable and (yes or _confirmed(found)):
             found.marked = await run.fix(now=services.now())
         await run.record(now=services.now(), calls=found.calls, skipped=listing.skipped)
+        if found.marked is not None or not (config.apps[name].reconcile_fix and found.fixable):
+            outcome = COMPLETE if found.complete else INCOMPLETE
+            await stores.runs.note(name, outcome, found.counts, began_at=began, ended_at=services.now())
     return found
 
 
