@@ -162,7 +162,8 @@ async def _served() -> AsyncIterator[tuple[_Generated, str]]:
     generated = _Generated()
     config = uvicorn.Config(generated, lifespan="off", access_log=False, log_level="critical")
     server = uvicorn.Server(config)
-    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment] - Ctrl-C is the command's
+    # Ctrl-C is the command's.
+    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
     with listener("127.0.0.1", 0, "free a port") as socket:
         task = asyncio.create_task(server.serve(sockets=[socket]))
         try:
