@@ -18,7 +18,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.adapters.network import PrivateAddress, literal_is_private, session, tls_context
 from orchestrator.adapters.scim_auth import Credentials, bearer
-from orchestrator.errors import Ambiguous, ApplicationDown, ScimError, Unavailable
+from orchestrator.errors import Ambiguous, ApplicationDown, ScimError, TooLarge, Unavailable
 from orchestrator.metrics import CALL_SECONDS, CALLS
 from orchestrator.ports import ScimRequest, ScimResponse
 
@@ -166,7 +166,7 @@ class HttpScimTransport:
         async for part in response.aiter_bytes() if encoded else response.aiter_raw():
             size += len(part)
             if size > MAX_ANSWER_BYTES:
-                raise Ambiguous(f"{self._host}: the answer is larger than {MAX_ANSWER_BYTES} bytes")
+                raise TooLarge(f"{self._host}: the answer is larger than {MAX_ANSWER_BYTES} bytes")
             parts.append(part)
         return b"".join(parts)
 

@@ -44,6 +44,7 @@ class _Found:
     groups: int = 0
     members_readable: bool = True
     strangers: dict[str, int] = field(default_factory=dict)
+    partial: dict[str, int | None] = field(default_factory=dict)
 
 
 @app.command()
@@ -111,6 +112,7 @@ async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: b
         found.differing, found.calls, found.accounts = run.differing, reader.ask.calls, listing.received
         found.groups, found.members_readable = groups.groups, groups.readable
         found.strangers = {group: number for group, number in sorted(groups.strangers.items()) if number}
+        found.partial = dict(sorted(groups.partial.items()))
         found.fixable, found.takes_access = len(run.fixable), sum(one.takes_access for one in run.fixable)
         if fix and found.fixable and (yes or _confirmed(found)):
             found.marked = await run.fix(now=services.now())
@@ -143,6 +145,9 @@ def _print(found: _Found) -> None:
         )
     if not found.members_readable:
         note(f"{found.app} does not show who is in its groups: memberships are not compared")
+    for group, shown in found.partial.items():
+        told = "cannot be read, for its size perhaps" if shown is None else f"shows {shown} members and has more"
+        note(f"{group} {told}: who is missing in it is not known")
     for group, number in found.strangers.items():
         print_line(f"{number} members of {group} are nobody's whom we know; they are left alone")
     if found.marked is not None:
@@ -178,7 +183,12 @@ def _document(found: _Found) -> dict[str, Any]:
         "fixable": found.fixable,
         "takes_access": found.takes_access,
         "marked": found.marked,
-        "groups": {"members_readable": found.members_readable, "read": found.groups, "strangers": found.strangers},
+        "groups": {
+            "members_readable": found.members_readable,
+            "read": found.groups,
+            "strangers": found.strangers,
+            "partial": found.partial,
+        },
         "findings": [
             {
                 "finding": one.kind.value,
