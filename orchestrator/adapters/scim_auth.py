@@ -94,7 +94,10 @@ class Fetched:
 
     async def _fetch(self) -> None:
         try:
-            status, body = await self._post(self._url, *self._form())
+            try:
+                status, body = await self._post(self._url, *self._form())
+            except ApplicationDown as error:
+                raise ApplicationDown(f"the token endpoint: {error}") from error
             if status >= 500 or status == 429:
                 raise Unavailable(f"the token endpoint is unavailable ({status})")
             token = (body or {}).get("access_token")
