@@ -10,7 +10,7 @@ import pytest
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.bootstrap import connect
 from orchestrator.config import AppConfig
-from orchestrator.demo.servers.habits import VENDORS
+from orchestrator.demo.servers.habits import VENDORS, Habits, Rate
 from orchestrator.dialects import STANDARD, dialects
 from orchestrator.dialects.base import Dialect
 from orchestrator.domain.outcome import classify
@@ -48,6 +48,29 @@ def test_limits_can_be_obeyed(dialect: Dialect) -> None:
         assert limit.seconds > 0
         assert limit.burst is None or 0 < limit.burst <= limit.calls
     assert len({limit.kind for limit in dialect.limits}) == len(dialect.limits)
+
+
+_KINDS = {
+    "POST /Users": ("user_create",),
+    "PATCH /Users": ("user_write",),
+    "GET /Users": ("read",),
+    "PATCH /Groups": ("group_write",),
+    "* /Users": ("user_create", "user_write", "read"),
+    "* /Groups": ("group_write",),
+}
+
+
+@pytest.mark.parametrize(
+    ("habits", "rate"),
+    [(one, rate) for one in VENDORS.values() for rate in one.rates],
+    ids=lambda value: getattr(value, "name", None) or getattr(value, "call", ""),
+)
+def test_no_dialect_presses_harder_than_its_vendor_allows(habits: Habits, rate: Rate) -> None:
+    limits = {limit.kind: limit for limit in dialects()[habits.name].limits}
+    for kind in _KINDS[rate.call]:
+        limit = limits[kind]
+        assert limit.calls / limit.seconds <= rate.calls / rate.seconds
+        assert (limit.burst or limit.calls) <= rate.burst
 
 
 @every
