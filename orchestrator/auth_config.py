@@ -26,6 +26,11 @@ _SECRETS: tuple[Literal["token", "password", "client_secret", "private_key"], ..
 )
 
 
+def can_be_header(text: str) -> bool:
+    """Whether a header can carry it; a line break in it would begin another header."""
+    return text.isascii() and text.isprintable()
+
+
 def is_open(url: AnyHttpUrl) -> bool:
     """Whether a call to an address outside goes unencrypted. Whatever is at a private address is judged when it is
     called."""
@@ -84,7 +89,7 @@ class AuthConfig(BaseModel):
         """The bearer token, read at start; None where there is none. Raises ConfigError as `secret` does, and for one
         that no header can carry (RFC 6750, section 2.1)."""
         token = self.secret(app, "token")
-        if token is not None and not (token.isascii() and token.isprintable()):
+        if token is not None and not can_be_header(token):
             name = "token_file" if self.token_file is not None else "token_env"
             raise ConfigError([f"apps.{app}.auth.{name}: holds a line break or another character that no token has"])
         return token

@@ -19,7 +19,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.adapters.network import PrivateAddress, literal_is_private, session, tls_context
 from orchestrator.adapters.scim_auth import Credentials, bearer
-from orchestrator.errors import Ambiguous, ApplicationDown, ScimError, TooLarge, Unavailable
+from orchestrator.errors import Ambiguous, ApplicationDown, Rejected, ScimError, TooLarge, Unavailable
 from orchestrator.metrics import CALL_SECONDS, CALLS
 from orchestrator.ports import ScimRequest, ScimResponse
 
@@ -132,9 +132,13 @@ class HttpScimTransport:
         url = self._base_url + request.path
         if request.query:
             url = f"{url}?{urlencode(request.query, quote_via=quote)}"
+        try:
+            address = self._url(url)
+        except httpx.InvalidURL:
+            raise Rejected(f"{self._host}: no address can carry an id or a value of {len(url)} characters") from None
         prepared = httpx.Request(
             request.method,
-            self._url(url),
+            address,
             headers=headers,
             stream=httpx.ByteStream(content),
             extensions=self._extensions,

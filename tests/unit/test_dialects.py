@@ -73,6 +73,29 @@ def test_no_dialect_presses_harder_than_its_vendor_allows(habits: Habits, rate: 
         assert (limit.burst or limit.calls) <= rate.burst
 
 
+@pytest.mark.parametrize("habits", [one for one in VENDORS.values() if one.required], ids=lambda one: one.name)
+def test_what_a_vendor_requires_is_missed_before_it_is_asked(habits: Habits) -> None:
+    application = Application(dialects()[habits.name])
+    for name in habits.required:
+        with pytest.raises(Rejected, match=f"creates no account without .*{name}"):
+            application.create({"userName": "ada", **dict.fromkeys(habits.required - {name}, "x")})
+
+
+@pytest.mark.parametrize("habits", VENDORS.values(), ids=lambda one: one.name)
+def test_groups_are_made_where_a_vendor_lets_them_be_made(habits: Habits) -> None:
+    assert Application(dialects()[habits.name]).creates_groups is (habits.groups == "yes")
+
+
+@pytest.mark.parametrize("habits", VENDORS.values(), ids=lambda one: one.name)
+def test_no_more_is_asked_for_than_a_vendor_shows_or_takes(habits: Habits) -> None:
+    application = Application(dialects()[habits.name])
+    assert application.page_size <= habits.max_count
+    assert application.chunk(500) <= (habits.most_member_changes or 500)
+    assert application.dialect.shows_members is habits.group_shows_members
+    assert (application.dialect.deactivated == "gone") is habits.inactive_is_gone
+    assert (application.dialect.deleted == "inactive") is habits.delete_disables
+
+
 @every
 def test_a_shape_does_not_change_what_it_made(dialect: Dialect) -> None:
     application = Application(dialect)
@@ -157,7 +180,7 @@ def test_an_operator_knows_better_than_a_dialect() -> None:
     assert dialect.patchable == frozenset({"active"}), "what nobody spoke of stays"
 
 
-@pytest.mark.parametrize("given", [{"deactivate": "hope"}, {"page_size": 0}, {"vendor": "x"}])
+@pytest.mark.parametrize("given", [{"deactivate": "hope"}, {"page_size": 0}, {"vendor": "x"}, {"accept": "a\nb"}])
 def test_behaviour_that_nobody_knows_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="behaves"):
         AppConfig.model_validate(
