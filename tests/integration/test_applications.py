@@ -194,6 +194,7 @@ async def test_a_working_life(target: Target) -> None:
     await connector.converge(
         person, groups=target.groups, title="Manager", displayName="Ada B", **first, **target.wanted
     )
+    assert is_applied(await connector.office.progress(person), 2), "nothing is sent that it refuses"
     moved = await held.user(person)
     assert moved is not None
     assert moved["id"] == joined["id"]

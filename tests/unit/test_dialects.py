@@ -155,6 +155,17 @@ def test_one_value_is_the_primary_one() -> None:
     assert [one["value"] for one in shaped["emails"]] == ["a@b"]
 
 
+def test_gitlab_is_asked_to_switch_and_for_nothing_else() -> None:
+    application = Application(dialects()["gitlab"])
+    renamed = {**ADA, "name": {"givenName": "Ada", "familyName": "Lovelace"}, "userName": "ada.l@example.com"}
+    assert application.can_patch(ADA, renamed)
+    assert application.change("17", ADA, renamed, active=None) is None
+    switch = application.change("17", ADA, renamed, active=False)
+    assert switch is not None
+    assert [one["path"] for one in (switch.body or {})["Operations"]] == ["active"]
+    assert application.shows(ADA, renamed) == renamed, "what cannot change there is no drift"
+
+
 def test_a_name_for_gitlab_is_in_one_piece() -> None:
     shaped = Application(dialects()["gitlab"]).shaped(ADA)
     assert shaped["name"] == {"formatted": "Ada King"}
