@@ -96,6 +96,17 @@ def test_no_more_is_asked_for_than_a_vendor_shows_or_takes(habits: Habits) -> No
     assert (application.dialect.deleted == "inactive") is habits.delete_disables
 
 
+@pytest.mark.parametrize(
+    "habits", [one for one in VENDORS.values() if one.one_value or one.dropped], ids=lambda one: one.name
+)
+def test_what_a_vendor_cannot_hold_is_not_sent(habits: Habits) -> None:
+    """It would be refused, or be drift for ever."""
+    two = [{"value": "1", "type": "home"}, {"value": "2", "type": "work", "primary": True}]
+    body = Application(dialects()[habits.name]).create({**ADA, **dict.fromkeys(habits.one_value, two)}).body or {}
+    assert {len(body[name]) for name in habits.one_value & body.keys()} <= {1}
+    assert not habits.dropped & body.keys()
+
+
 @every
 def test_a_shape_does_not_change_what_it_made(dialect: Dialect) -> None:
     application = Application(dialect)
