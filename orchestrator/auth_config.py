@@ -1,6 +1,7 @@
 """How the orchestrator proves to an application who it is: `[apps.X] auth`. Secrets by reference only."""
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 
@@ -15,6 +16,30 @@ _NEEDED = {
     "private_key_jwt": ("token_url", "client_id", "private_key_file"),
     "mtls": ("cert_file",),
 }
+
+
+_SECRETS: tuple[Literal["token", "password", "client_secret", "private_key"], ...] = (
+    "token",
+    "password",
+    "client_secret",
+    "private_key",
+)
+
+
+def can_be_header(text: str) -> bool:
+    """Whether a header can carry it; a line break in it would begin another header."""
+    return text.isascii() and text.isprintable()
+
+
+def is_open(url: AnyHttpUrl) -> bool:
+    """Whether a call to an address outside goes unencrypted. Whatever is at a private address is judged when it is
+    called."""
+    if url.scheme == "https" or url.host is None or url.host == "localhost":
+        return False
+    try:
+        return ip_address(url.host.strip("[]")).is_global
+    except ValueError:
+        return True
 
 
 class AuthConfig(BaseModel):
@@ -55,9 +80,19 @@ class AuthConfig(BaseModel):
                 raise ValueError(f"type {self.type!r} needs {f'{name}_env or {name}_file' if secret else name}")
         return self
 
+    @property
+    def names_a_secret(self) -> bool:
+        """Whether something is sent that nobody else may read."""
+        return any(getattr(self, f"{name}_{by}", None) for name in _SECRETS for by in ("env", "file"))
+
     def token(self, app: str) -> str | None:
-        """The bearer token, read at start; None where there is none. Raises ConfigError as `secret` does."""
-        return self.secret(app, "token")
+        """The bearer token, read at start; None where there is none. Raises ConfigError as `secret` does, and for one
+        that no header can carry (RFC 6750, section 2.1)."""
+        token = self.secret(app, "token")
+        if token is not None and not can_be_header(token):
+            name = "token_file" if self.token_file is not None else "token_env"
+            raise ConfigError([f"apps.{app}.auth.{name}: holds a line break or another character that no token has"])
+        return token
 
     def secret(self, app: str, name: Literal["token", "password", "client_secret", "private_key"]) -> str | None:
         """A secret, read at start. Raises ConfigError where the reference leads nowhere."""
@@ -70,7 +105,7 @@ class AuthConfig(BaseModel):
                 raise ConfigError([f"apps.{app}.auth.{name}_file: {path}: {reason}"]) from None
         variable: str | None = getattr(self, f"{name}_env", None)
         if variable is not None:
-            value = os.environ.get(variable)
+            value = os.environ.get(variable, "").strip()  # a file with Windows line ends leaves one behind
             if not value:
                 raise ConfigError([f"apps.{app}.auth.{name}_env: the environment variable {variable} is not set"])
             return value
@@ -79,9 +114,9 @@ class AuthConfig(BaseModel):
     def problems(self, app: str) -> list[str]:
         """References that lead nowhere."""
         found: list[str] = []
-        for name in ("token", "password", "client_secret", "private_key"):
+        for name in _SECRETS:
             try:
-                self.secret(app, name)
+                self.token(app) if name == "token" else self.secret(app, name)
             except ConfigError as error:
                 found += error.problems
         for field in ("cert_file", "key_file", "ca_file"):

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from orchestrator.auth_config import AuthConfig
+from orchestrator.auth_config import AuthConfig, is_open
 from orchestrator.budget_config import BreakerConfig, BreakerLimits, BudgetConfig
 from orchestrator.config_tables import RetryConfig, Table
 from orchestrator.dialect_config import BehavesConfig, CapabilitiesConfig, CorrelateConfig
@@ -189,6 +189,13 @@ class AppConfig(Table):
     reconcile_every_hours: float | None = Field(default=None, ge=0.1, le=8760)
     reconcile_fix: bool = False
 
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, url: AnyHttpUrl) -> AnyHttpUrl:
+        if url.username or url.password:
+            raise ValueError("holds credentials: name them under auth, by reference")
+        return url
+
     @field_validator("dialect")
     @classmethod
     def _known_dialect(cls, name: str) -> str:
@@ -210,6 +217,16 @@ class AppConfig(Table):
     def _knows_whose_a_name_is(self) -> "AppConfig":
         if self.unique and "externalId" not in self.attributes:
             raise ValueError("unique needs externalId among the attributes: such a name does not say whose it is")
+        return self
+
+    @model_validator(mode="after")
+    def _sends_no_secret_in_the_open(self) -> "AppConfig":
+        for name, url in (("base_url", self.base_url), ("auth.token_url", self.auth.token_url)):
+            if url is not None and self.auth.names_a_secret and not self.allow_private and is_open(url):
+                raise ValueError(
+                    f"{name} is not https, so the credentials could be read on the way; "
+                    "http is for applications inside, with allow_private = true"
+                )
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,9 @@ from orchestrator.domain.correlation import RuleText
 from orchestrator.domain.discovery import Capabilities
 from orchestrator.domain.scim_read import TOLERANCES
 
+HEADER = r"^[ -~]+$"
+"""What a header can carry."""
+
 
 class CapabilitiesConfig(BaseModel):
     """What the application can do; a key that is absent is left to the dialect and to discovery."""
@@ -60,8 +63,8 @@ class BehavesConfig(BaseModel):
     member_filters: bool | None = None
     shows_members: bool | None = None
     page_size: int | None = Field(default=None, ge=1, le=10_000)
-    user_agent: str | None = None
-    accept: str | None = None
+    user_agent: str | None = Field(default=None, pattern=HEADER)
+    accept: str | None = Field(default=None, pattern=HEADER)
     tolerance: Literal["lenient", "strict"] | None = None
 
     def over(self, dialect: Dialect) -> Dialect:

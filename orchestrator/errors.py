@@ -163,6 +163,10 @@ class Ambiguous(Transient):
     code = "ambiguous"
 
 
+class TooLarge(Ambiguous):
+    """The answer is larger than anything that is read; it would be again."""
+
+
 class Permanent(ScimError):
     """Will not get better by itself: the account is parked until a person or a newer revision comes."""
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import jwt
 
-from orchestrator.auth_config import AuthConfig
+from orchestrator.auth_config import AuthConfig, can_be_header
 from orchestrator.errors import ApplicationDown, ConfigError, Unavailable
 from orchestrator.ports import Clock
 
@@ -94,11 +94,14 @@ class Fetched:
 
     async def _fetch(self) -> None:
         try:
-            status, body = await self._post(self._url, *self._form())
+            try:
+                status, body = await self._post(self._url, *self._form())
+            except ApplicationDown as error:
+                raise ApplicationDown(f"the token endpoint: {error}") from error
             if status >= 500 or status == 429:
                 raise Unavailable(f"the token endpoint is unavailable ({status})")
             token = (body or {}).get("access_token")
-            if status != 200 or not isinstance(token, str) or not token:
+            if status != 200 or not isinstance(token, str) or not token or not can_be_header(token):
                 kind = (body or {}).get("error")
                 told = f" {kind[:40]}" if isinstance(kind, str) else ""
                 raise ApplicationDown(f"the token endpoint refuses our client ({status}{told}): check auth", status)

@@ -4,6 +4,7 @@ One transport per application, as long-lived as its lane. Redirects are never fo
 is a mistake in the configuration, and following would carry the credentials elsewhere.
 """
 
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from orchestrator.adapters.network import PrivateAddress, literal_is_private, session, tls_context
 from orchestrator.adapters.scim_auth import Credentials, bearer
-from orchestrator.errors import Ambiguous, ApplicationDown, ScimError, Unavailable
+from orchestrator.errors import Ambiguous, ApplicationDown, Rejected, ScimError, TooLarge, Unavailable
 from orchestrator.metrics import CALL_SECONDS, CALLS
 from orchestrator.ports import ScimRequest, ScimResponse
 
@@ -131,9 +132,13 @@ class HttpScimTransport:
         url = self._base_url + request.path
         if request.query:
             url = f"{url}?{urlencode(request.query, quote_via=quote)}"
+        try:
+            address = self._url(url)
+        except httpx.InvalidURL:
+            raise Rejected(f"{self._host}: no address can carry an id or a value of {len(url)} characters") from None
         prepared = httpx.Request(
             request.method,
-            self._url(url),
+            address,
             headers=headers,
             stream=httpx.ByteStream(content),
             extensions=self._extensions,
@@ -151,11 +156,11 @@ class HttpScimTransport:
         connection that broke after the request ConnectTimeout, so the cause underneath is asked."""
         cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
         if isinstance(cause, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return ApplicationDown(f"{host}: TLS failed: check the certificate")
+            return ApplicationDown(f"{host}: TLS failed: {_tls_trouble(cause)}")
         if isinstance(cause, aiohttp.ClientConnectorError) and isinstance(cause.os_error, PrivateAddress):
             return self._refusal(host)
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return ApplicationDown(f"{host} cannot be reached")
+            return ApplicationDown(f"{host} cannot be reached: {_connect_trouble(cause)}")
         return Ambiguous(f"{host}: no answer to a call that may have arrived ({type(cause or error).__name__})")
 
     async def _read(self, response: httpx.Response) -> bytes:
@@ -166,7 +171,7 @@ class HttpScimTransport:
         async for part in response.aiter_bytes() if encoded else response.aiter_raw():
             size += len(part)
             if size > MAX_ANSWER_BYTES:
-                raise Ambiguous(f"{self._host}: the answer is larger than {MAX_ANSWER_BYTES} bytes")
+                raise TooLarge(f"{self._host}: the answer is larger than {MAX_ANSWER_BYTES} bytes")
             parts.append(part)
         return b"".join(parts)
 
@@ -182,6 +187,27 @@ class HttpScimTransport:
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.aclose()
+
+
+def _tls_trouble(error: Exception) -> str:
+    """Why a certificate is not believed, or why there is no TLS; the words are OpenSSL's and name nobody."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        told = cause.verify_message.rstrip(".")
+        return f"{told}: correct the certificate there, or name its authority in auth.ca_file"
+    reason = getattr(cause, "reason", None)
+    return (
+        f"{str(reason).lower().replace('_', ' ')}: check base_url and its port" if reason else "check the certificate"
+    )
+
+
+def _connect_trouble(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "nobody knows that name (DNS): check base_url"
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "no connection within timeout_seconds"
+    cause = getattr(error, "os_error", None)
+    return f"{(os.strerror(cause.errno) if cause is not None and cause.errno else 'no connection').lower()}"
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

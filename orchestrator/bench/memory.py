@@ -44,7 +44,7 @@ async def bench_memory(kafka: str, store: str, *, people: int, progress: Progres
                 await settle(place, SMALLEST - HIRED, 0, progress, "warming up")
                 known = SMALLEST - HIRED
                 for size in sizes:
-                    await _copies(database, known, size - HIRED, progress)
+                    await copies(database, known, size - HIRED, progress)
                     await settle(place, HIRED, size - HIRED, progress, f"hiring at {size:,}")
                     known = size
                     resident[f"{size:,} people"] = _resident(processes)
@@ -72,7 +72,7 @@ def _resident(processes: Sequence[RoleProcess]) -> dict[str, float]:
     return {role: round(size / 1e6, 1) for role, size in found.items()}
 
 
-async def _copies(database: Database, first: int, end: int, progress: Progress) -> None:
+async def copies(database: Database, first: int, end: int, progress: Progress) -> None:
     """People from number `first` up to `end`, with everything that the one who is copied has."""
     statements = [_copy(table, database.is_sqlite) for table in (person, account, timer)]
     for begin in range(first, end, CHUNK):

@@ -1,40 +1,22 @@
 """`jml import`: persons out of the accounts of an application that was filled before."""
 
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import services
-from orchestrator.cli.event_lines import message
+from orchestrator.cli.account_events import Told, accounts_document, print_told, tell
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
-from orchestrator.cli.output import note, print_json, print_line, print_table
-from orchestrator.cli.progress import Bars, Watched
+from orchestrator.cli.output import note, print_json
 from orchestrator.config import Config
 from orchestrator.domain.paths import split_path
 from orchestrator.errors import UserError
-from orchestrator.flows.adopt import Adopted, Adoption, Fate
+from orchestrator.flows.adopt import Adoption, Fate
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.listing import users
-from orchestrator.ports import Publisher
 from schemas.audit import AuditKind
-from schemas.envelope import Message
 
 app = typer.Typer(rich_markup_mode="markdown")
-
-
-@dataclass
-class _Found:
-    """What an import has to tell. `first` are the accounts that are shown, the counts are of all."""
-
-    app: str
-    first: list[Adopted] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    reasons: Counter[str] = field(default_factory=Counter)
-    complete: bool = True
-    unreadable: int = 0
-    published: int | None = None
 
 
 @app.command("import")
@@ -69,17 +51,16 @@ def import_(
         raise UserError(f"--worker-id {worker_id!r} is no attribute: write externalId or enterprise.employeeNumber")
     found = run_async(_import(loaded, application, path, limit, publish=publish, with_inactive=with_inactive))
     if as_json:
-        print_json(_document(found))
+        print_json(_document(application, found))
     else:
-        _print(found)
+        _print(application, found)
 
 
 async def _import(
     config: Config, name: str, path: tuple[str, ...], limit: int, *, publish: bool, with_inactive: bool
-) -> _Found:
-    found, now = _Found(name), services.now()
+) -> Told:
+    now = services.now()
     async with services.reconcile_stores(config) as stores, services.application_reader(config, name) as reader:
-        listing = users(reader.ask, reader.application)
         adoption = Adoption(
             name,
             stores.accounts,
@@ -89,25 +70,8 @@ async def _import(
             now=now,
             correlation=config.correlation(name),
         )
-
-        async def read(publisher: Publisher | None) -> None:
-            with Bars() as bars:
-                async for batch in adoption.find(Watched(listing, bars)):
-                    found.reasons.update(one.reason for one in batch if one.fate is Fate.REFUSED)
-                    shown = [one for one in batch if one.fate is not Fate.LINKED]
-                    found.first += shown[: limit - len(found.first)]
-                    if publisher is not None:
-                        events = _events(batch)
-                        await publisher.publish(events)
-                        found.published = (found.published or 0) + len(events)
-
-        if publish:
-            async with services.publisher(config) as publisher:
-                await read(publisher)
-        else:
-            await read(None)
-        found.counts = {fate.value: adoption.counts[fate] for fate in Fate}
-        found.complete, found.unreadable = listing.complete and not listing.skipped, listing.skipped
+        listing = users(reader.ask, reader.application)
+        found = await tell(config, adoption, listing, limit, quiet=Fate.LINKED, publish=publish)
         if publish:
             writer = AuditWriter("operator", now)
             details = {"action": "import", "events": found.published or 0, "counts": found.counts}
@@ -117,39 +81,21 @@ async def _import(
     return found
 
 
-def _events(batch: list[Adopted]) -> list[Message]:
-    return [message(one.event, one.change) for one in batch if one.event is not None and one.change is not None]
-
-
-def _print(found: _Found) -> None:
-    print_table(
-        f"Accounts of {found.app}",
-        ("account", "becomes", "person", "why"),
-        [(one.account, one.fate.value, one.person_id, one.reason or None) for one in found.first],
-    )
-    if (left := sum(found.counts.values()) - found.counts[Fate.LINKED] - len(found.first)) > 0:
-        print_line(f"and {left} more; see --limit")
-    print_line(", ".join(f"{number} {fate}" for fate, number in found.counts.items()))
-    for reason, number in found.reasons.most_common():
-        print_line(f"refused: {number} accounts: {reason}")
-    if not found.complete:
-        note("the list was incomplete (it moved while it was read, or some rows could not be read): run it again")
+def _print(app: str, found: Told) -> None:
+    print_told(f"Accounts of {app}", "becomes", found)
     if found.published is not None:
         note(f"published {found.published} events; the resolver makes the persons, the connector finds the accounts")
     elif found.counts[Fate.NEW]:
         note(f"nothing was published; with --publish {found.counts[Fate.NEW]} accounts become workers")
 
 
-def _document(found: _Found) -> dict[str, Any]:
+def _document(app: str, found: Told) -> dict[str, Any]:
     return {
-        "app": found.app,
+        "app": app,
         "complete": found.complete,
         "unreadable": found.unreadable,
         "counts": found.counts,
-        "refused": dict(found.reasons),
+        "refused": {reason: number for (fate, reason), number in found.reasons.items() if fate == Fate.REFUSED},
         "published": found.published,
-        "accounts": [
-            {"account": one.account, "fate": one.fate.value, "person_id": one.person_id, "reason": one.reason or None}
-            for one in found.first
-        ],
+        "accounts": accounts_document(found.first),
     }

@@ -189,6 +189,27 @@ def memory(
 
 
 @app.command()
+def reading(
+    accounts: Annotated[
+        int, typer.Option(min=2000, help="Accounts at the last measurement; the first is at 1,000.")
+    ] = 20_000,
+    store: Store = "sqlite",
+    as_json: AsJson = False,
+) -> None:
+    """The most memory that `jml reconcile`, `jml import` and `jml migrate` hold at 1,000 accounts and at many.
+
+    The application is generated, a page at a time. One account in ten differs from what it should be; of another
+    application all accounts are nobody's who is known.
+
+    Example: `jml bench reading --accounts 100000`
+    """
+    from orchestrator.bench.reading import bench_reading
+
+    with Bars() as bars:
+        _report(bench_reading(store, accounts=accounts, progress=bars), as_json)
+
+
+@app.command()
 def audit(
     entries: Annotated[int, typer.Option(min=1000, max=100_000_000, help="Entries to append.")] = 200_000,
     folder: Annotated[

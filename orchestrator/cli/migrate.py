@@ -1,43 +1,23 @@
 """`jml migrate`: accounts from one connected application to another, with their identity values kept."""
 
 import sys
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import services
-from orchestrator.cli.event_lines import message
+from orchestrator.cli.account_events import Told, accounts_document, print_told, reasons_document, tell
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
-from orchestrator.cli.output import note, print_json, print_line, print_table
-from orchestrator.cli.progress import Bars, Watched
+from orchestrator.cli.output import note, print_json
 from orchestrator.config import Config
 from orchestrator.domain.carrying import KEPT
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.listing import users
-from orchestrator.flows.migrate import Carried, Migration, Moved
-from orchestrator.ports import Publisher
+from orchestrator.flows.migrate import Migration, Moved
 from schemas.audit import AuditKind
-from schemas.envelope import Message
 
 app = typer.Typer(rich_markup_mode="markdown")
-
-
-@dataclass
-class _Found:
-    """What a migration has to tell. `first` are the accounts that are shown, the counts are of all."""
-
-    old: str
-    new: str
-    keep: tuple[str, ...]
-    first: list[Carried] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
-    complete: bool = True
-    unreadable: int = 0
-    published: int | None = None
 
 
 @app.command()
@@ -76,9 +56,9 @@ def migrate(
             _confirm(old, new)
     found = run_async(_migrate(loaded, old, new, kept, limit, dry_run=dry_run))
     if as_json:
-        print_json(_document(found))
+        print_json({"from": old, "to": new, "keep": list(kept), **_document(found)})
     else:
-        _print(found)
+        _print(old, new, found)
     raise typer.Exit(0 if found.complete else 1)
 
 
@@ -97,11 +77,10 @@ def _confirm(old: str, new: str) -> None:
     typer.confirm("go on?", abort=True, err=True)
 
 
-async def _migrate(config: Config, old: str, new: str, keep: tuple[str, ...], limit: int, *, dry_run: bool) -> _Found:
-    found, now = _Found(old, new, keep), services.now()
+async def _migrate(config: Config, old: str, new: str, keep: tuple[str, ...], limit: int, *, dry_run: bool) -> Told:
+    now = services.now()
     writer, actor = AuditWriter("operator", now), f"operator:{services.operator_name()}"
     async with services.reconcile_stores(config) as stores, services.application_reader(config, old) as reader:
-        listing = users(reader.ask, reader.application)
         policy = config.policy()
         rules = config.correlation(old)
         migration = Migration(old, new, stores.accounts, stores.persons, policy, keep=keep, now=now, correlation=rules)
@@ -113,65 +92,29 @@ async def _migrate(config: Config, old: str, new: str, keep: tuple[str, ...], li
             await stores.accounts.record(writer.stamp([acted]), now=at)
             writer.saved(1)
 
-        async def read(publisher: Publisher | None) -> None:
-            with Bars() as bars:
-                async for batch in migration.find(Watched(listing, bars)):
-                    found.reasons.update((one.fate.value, one.reason) for one in batch if one.reason)
-                    shown = [one for one in batch if one.fate is not Moved.THERE]
-                    found.first += shown[: limit - len(found.first)]
-                    if publisher is not None:
-                        events = _events(batch)
-                        await publisher.publish(events)
-                        found.published = (found.published or 0) + len(events)
-
-        if dry_run:
-            await read(None)
-        else:
-            await record(step="began")
-            async with services.publisher(config) as publisher:
-                await read(publisher)
-        found.counts = {fate.value: migration.counts[fate] for fate in Moved}
-        found.complete, found.unreadable = listing.complete and not listing.skipped, listing.skipped
         if not dry_run:
-            await record(step="ended", events=found.published or 0, counts=found.counts, complete=found.complete)
+            await record(step="began")
+        listing = users(reader.ask, reader.application)
+        found = await tell(config, migration, listing, limit, quiet=Moved.THERE, publish=not dry_run)
+        if not dry_run:
+            await record(step="ended", events=found.published, counts=found.counts, complete=found.complete)
     return found
 
 
-def _events(batch: list[Carried]) -> list[Message]:
-    return [message(one.event, one.change) for one in batch if one.event is not None and one.change is not None]
-
-
-def _print(found: _Found) -> None:
-    print_table(
-        f"Accounts of {found.old} on their way to {found.new}",
-        ("account", "fate", "person", "why"),
-        [(one.account, one.fate.value, one.person_id, one.reason or None) for one in found.first],
-    )
-    if (left := sum(found.counts.values()) - found.counts[Moved.THERE] - len(found.first)) > 0:
-        print_line(f"and {left} more; see --limit")
-    print_line(", ".join(f"{number} {fate}" for fate, number in found.counts.items()))
-    for (fate, reason), number in found.reasons.most_common():
-        print_line(f"{fate}: {number} accounts: {reason}")
-    if not found.complete:
-        note("the list was incomplete (it moved while it was read, or some rows could not be read): run it again")
+def _print(old: str, new: str, found: Told) -> None:
+    print_told(f"Accounts of {old} on their way to {new}", "fate", found)
     if found.published is not None:
         note(f"{found.published} events are on their way; run it again to see how many accounts are there")
     elif found.counts[Moved.CARRIED]:
         note(f"nothing was sent; without --dry-run {found.counts[Moved.CARRIED]} accounts are carried over")
 
 
-def _document(found: _Found) -> dict[str, Any]:
+def _document(found: Told) -> dict[str, Any]:
     return {
-        "from": found.old,
-        "to": found.new,
-        "keep": list(found.keep),
         "complete": found.complete,
         "unreadable": found.unreadable,
         "counts": found.counts,
-        "reasons": [{"fate": fate, "reason": why, "accounts": number} for (fate, why), number in found.reasons.items()],
+        "reasons": reasons_document(found),
         "published": found.published,
-        "accounts": [
-            {"account": one.account, "fate": one.fate.value, "person_id": one.person_id, "reason": one.reason or None}
-            for one in found.first
-        ],
+        "accounts": accounts_document(found.first),
     }

@@ -11,6 +11,7 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, r
 from orchestrator.cli.output import note, print_json, print_line, print_table
 from orchestrator.cli.progress import Bars, Watched
 from orchestrator.config import Config
+from orchestrator.domain.reconcile_schedule import COMPLETE, INCOMPLETE
 from orchestrator.domain.reconciliation import FIXABLE, Finding, FindingKind
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter
@@ -43,6 +44,7 @@ class _Found:
     groups: int = 0
     members_readable: bool = True
     strangers: dict[str, int] = field(default_factory=dict)
+    partial: dict[str, int | None] = field(default_factory=dict)
 
 
 @app.command()
@@ -110,10 +112,14 @@ async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: b
         found.differing, found.calls, found.accounts = run.differing, reader.ask.calls, listing.received
         found.groups, found.members_readable = groups.groups, groups.readable
         found.strangers = {group: number for group, number in sorted(groups.strangers.items()) if number}
+        found.partial = dict(sorted(groups.partial.items()))
         found.fixable, found.takes_access = len(run.fixable), sum(one.takes_access for one in run.fixable)
         if fix and found.fixable and (yes or _confirmed(found)):
             found.marked = await run.fix(now=services.now())
         await run.record(now=services.now(), calls=found.calls, skipped=listing.skipped)
+        if found.marked is not None or not (config.apps[name].reconcile_fix and found.fixable):
+            outcome = COMPLETE if found.complete else INCOMPLETE
+            await stores.runs.note(name, outcome, found.counts, began_at=began, ended_at=services.now())
     return found
 
 
@@ -139,6 +145,9 @@ def _print(found: _Found) -> None:
         )
     if not found.members_readable:
         note(f"{found.app} does not show who is in its groups: memberships are not compared")
+    for group, shown in found.partial.items():
+        told = "cannot be read, for its size perhaps" if shown is None else f"shows {shown} members and has more"
+        note(f"{group} {told}: who is missing in it is not known")
     for group, number in found.strangers.items():
         print_line(f"{number} members of {group} are nobody's whom we know; they are left alone")
     if found.marked is not None:
@@ -174,7 +183,12 @@ def _document(found: _Found) -> dict[str, Any]:
         "fixable": found.fixable,
         "takes_access": found.takes_access,
         "marked": found.marked,
-        "groups": {"members_readable": found.members_readable, "read": found.groups, "strangers": found.strangers},
+        "groups": {
+            "members_readable": found.members_readable,
+            "read": found.groups,
+            "strangers": found.strangers,
+            "partial": found.partial,
+        },
         "findings": [
             {
                 "finding": one.kind.value,

@@ -24,6 +24,7 @@ from orchestrator.ports import (
 )
 from orchestrator.ports.noticing import ComingStore, NoticeDesk, OverdueStore
 from orchestrator.ports.policy import PolicyStore
+from orchestrator.ports.sweeping import ReconcileRuns
 
 if TYPE_CHECKING:
     from orchestrator.adapters.audit_verify import Verdict
@@ -122,7 +123,7 @@ async def application_reader(config: Config, name: str) -> AsyncIterator["Reader
 
 
 async def reconcile_runs(config: Config) -> "Mapping[str, LastRun]":
-    """The last reconciliation by schedule of each application that had one."""
+    """The last reconciliation of each application that had one."""
     from orchestrator.adapters.sql.reconcile_runs import SqlReconcileRuns
 
     async with migrated_database(config) as opened:
@@ -135,17 +136,20 @@ class ReconcileStores(NamedTuple):
     accounts: ReconcileStore
     persons: PlanStore
     subjects: SubjectStore
+    runs: ReconcileRuns
 
 
 @asynccontextmanager
 async def reconcile_stores(config: Config) -> AsyncIterator[ReconcileStores]:
     """The stores of a reconciliation. Raises UserError for a database that is not migrated."""
     from orchestrator.adapters.sql.planning import SqlPlanStore
+    from orchestrator.adapters.sql.reconcile_runs import SqlReconcileRuns
     from orchestrator.adapters.sql.reconciling import SqlReconcileStore
     from orchestrator.adapters.sql.subjects import SqlSubjectStore
 
     async with migrated_database(config) as opened:
-        yield ReconcileStores(SqlReconcileStore(opened), SqlPlanStore(opened), SqlSubjectStore(opened))
+        stores = (SqlReconcileStore(opened), SqlPlanStore(opened), SqlSubjectStore(opened), SqlReconcileRuns(opened))
+        yield ReconcileStores(*stores)
 
 
 @asynccontextmanager

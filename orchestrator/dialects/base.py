@@ -71,6 +71,9 @@ class Dialect:
     creates_groups: bool = True
     """Whether groups can be created by SCIM; if not, only those that exist are used."""
 
+    placeholder: str | None = None
+    """The userName of a made-up row that a list may show in place of all users: such a list says nothing of anybody."""
+
     page_size: int | None = None
     page_overlap: bool = True
     """Whether `startIndex` may be any row; some count in pages."""

@@ -1,8 +1,8 @@
 """Snowflake.
 
 A filter that it does not understand is answered with 200 and nothing, so only those are sent that it documents; a list
-without a filter may show one synthetic row. Multi-valued attributes do not exist: an e-mail address is one address.
-Membership is changed on the group alone."""
+without a filter shows one synthetic row until behaviour change bundle 2026_03 is enabled. Multi-valued attributes do
+not exist: an e-mail address is one address. Membership is changed on the group alone."""
 
 from orchestrator.dialects.base import Dialect, one_value_each
 from orchestrator.domain.discovery import Capabilities
@@ -19,4 +19,6 @@ SNOWFLAKE = Dialect(
     lookup=("userName",),
     filter_paths=False,
     shape=one_value_each("emails", "phoneNumbers", "addresses", "roles", "entitlements"),
+    placeholder="synthesis_user",
+    note="lists show real users only since behaviour change bundle 2026_03: reconcile and import need it enabled",
 )

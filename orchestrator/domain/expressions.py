@@ -1,18 +1,22 @@
 """CEL expressions: compiled once, checked for names and functions that are not there, and honest about failures."""
 
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 
 import cel
 from cel import stdlib
 
 from orchestrator.domain.functions import Tables, library
+from orchestrator.domain.person_fields import ALL_FIELDS
 
 FAILURES = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What the library raises when an expression fails."""
 
 _UNDEFINED = "Undefined"
 _OUR_COMPLAINT = re.compile(r"Function '(\w+)' error: Python function call failed: ValueError: ([^.]*)\. Check")
+_FIELD = re.compile(r"(?<![.\w])person\s*\.\s*\??\s*([A-Za-z_]\w*)")
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 _LOOKUP = re.compile(r"\blookup\(\s*[\"'](\w+)[\"']")
 # CEL language definition, "List of standard definitions"; the library keeps no list of what it implements natively.
 _CORE_FUNCTIONS = frozenset(
@@ -50,6 +54,7 @@ def compile_expression(
     if unknown:
         known = f"only {' and '.join(sorted(names))} {'is' if len(names) == 1 else 'are'} known"
         problems.append(ExpressionError(app, key, f"unknown name {min(unknown)!r}, {known}"))
+    problems += [ExpressionError(app, key, _unknown_field(name)) for name in sorted(_fields(expression) - ALL_FIELDS)]
     problems += [
         ExpressionError(app, key, f"unknown lookup table {name!r}: there is no [lookups.{name}]")
         for name in _LOOKUP.findall(expression)
@@ -59,6 +64,17 @@ def compile_expression(
         ExpressionError(app, key, f"unknown function {name!r}") for name in program.functions() if not is_function(name)
     ]
     return program, problems
+
+
+def _fields(expression: str) -> set[str]:
+    """The fields that an expression takes of `person` by name, outside of quotes."""
+    return set(_FIELD.findall(_QUOTED.sub('""', expression)))
+
+
+def _unknown_field(name: str) -> str:
+    near = get_close_matches(name, ALL_FIELDS, n=1)
+    advice = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(sorted(ALL_FIELDS))}"
+    return f"person has no field {name!r}: {advice} Attributes of your HR system's own are person.custom.NAME"
 
 
 def new_context(tables: Tables) -> cel.Context:

@@ -27,6 +27,23 @@ def is_group(member: Mapping[str, Any]) -> bool:
     return str(member.get("type", "")).lower() == "group" or "/groups/" in str(member.get("$ref", "")).lower()
 
 
+_ROUND = frozenset(first * 10**zeros for first in (10, 20, 25, 50) for zeros in range(5))
+
+
+def may_end_early(members: int) -> bool:
+    """Whether a list of so many members may be a part of all: some applications show the first 100 of a group and say
+    nothing, and whoever cuts a list cuts it at a round number."""
+    return members in _ROUND
+
+
+def shown_groups(user: Mapping[str, Any]) -> set[str] | None:
+    """The ids of the groups that a user shows to be in (RFC 7643, section 4.1.2); None where it does not say."""
+    groups = user.get("groups")
+    if not isinstance(groups, list):
+        return None
+    return {str(one["value"]) for one in groups if isinstance(one, Mapping) and one.get("value")}
+
+
 def granted(account: Account, progress: Progress) -> bool:
     """Whether the account's groups can be judged at all: the connector is done with it, and it exists."""
     return progress.remote_id is not None and account.state != "absent" and is_done(account, progress)

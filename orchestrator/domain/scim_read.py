@@ -13,6 +13,8 @@ _PLURAL = frozenset(
     {"emails", "phoneNumbers", "ims", "photos", "addresses", "groups", "entitlements", "roles", "x509Certificates"}
 )
 """The multi-valued attributes of a user (RFC 7643, section 4.1.2)."""
+_STEPS = (".", "..")
+"""In a path these lead elsewhere: a DELETE of such an id would be one of something else (RFC 3986, section 5.2.4)."""
 _BOOLEANS = frozenset({"active", "primary"})
 
 
@@ -65,7 +67,7 @@ def read_resource(row: Any, tolerance: Tolerance) -> dict[str, Any] | None:
     identity = row.get("id")
     if isinstance(identity, int) and not isinstance(identity, bool) and tolerance.numbers_as_ids:
         identity = str(identity)
-    if not isinstance(identity, str) or not identity:
+    if not isinstance(identity, str) or not identity or identity in _STEPS:
         return None
     if not tolerance.no_schemas and not isinstance(row.get("schemas"), list):
         return None

@@ -4,18 +4,17 @@ Only whoever is new becomes an event. A person who exists already is never overw
 by the rules by which it finds all of them, or a person does.
 """
 
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.domain.adoption import NoWorkerError, event_id, snapshot
 from orchestrator.domain.correlation import Candidate, Correlation
 from orchestrator.domain.person import Person
 from orchestrator.domain.scim_diff import is_active
+from orchestrator.flows.account_events import AccountEvents, Judged
 from orchestrator.flows.recognizing import BY_ATTRIBUTES, recognized
-from orchestrator.flows.reconcile import Listing, batches
 from orchestrator.ports import PlanStore, ReconcileStore
 from schemas.changes import WorkerSnapshot
 from schemas.envelope import Envelope
@@ -38,18 +37,7 @@ class Fate(StrEnum):
     """It cannot become a worker; the reason says why."""
 
 
-class Adopted(NamedTuple):
-    """One account. `event` and `change` are there for those that are new."""
-
-    fate: Fate
-    account: str
-    person_id: str | None = None
-    reason: str = ""
-    event: Envelope | None = None
-    change: WorkerSnapshot | None = None
-
-
-class Adoption:
+class Adoption(AccountEvents):
     """One reading of an application for the import."""
 
     def __init__(
@@ -65,6 +53,7 @@ class Adoption:
     ) -> None:
         """`worker_id` is the path of the attribute that holds the worker id, `correlation` by which rules accounts are
         found."""
+        super().__init__()
         self._app = app
         self._store = store
         self._persons = persons
@@ -73,16 +62,9 @@ class Adoption:
         self._now = now
         self._correlation = correlation
         self._taken: set[str] = set()
-        self.counts: Counter[Fate] = Counter()
 
-    async def find(self, listing: Listing) -> AsyncIterator[list[Adopted]]:
-        """What becomes of every account, in batches; memory holds the ids and one batch."""
-        async for rows in batches(listing):
-            found = await self._judge(rows)
-            self.counts.update(one.fate for one in found)
-            yield found
-
-    async def _judge(self, rows: Sequence[Mapping[str, Any]]) -> list[Adopted]:
+    async def judge(self, rows: Sequence[Mapping[str, Any]]) -> list[Judged]:
+        """See `AccountEvents`."""
         linked = await self._store.by_remote_id(self._app, [str(row["id"]) for row in rows])
         told = {str(row["id"]): self._told(row) for row in rows if str(row["id"]) not in linked}
         ids = {one.worker_id for one in told.values() if isinstance(one, WorkerSnapshot)}
@@ -91,7 +73,7 @@ class Adoption:
         for row, maybe in zip(rows, ranked, strict=True):
             remote_id = str(row["id"])
             if remote_id in linked:
-                found.append(Adopted(Fate.LINKED, remote_id, linked[remote_id][0].person_id))
+                found.append(Judged(Fate.LINKED, remote_id, linked[remote_id][0].person_id))
             else:
                 found.append(self._fate(row, told[remote_id], persons, maybe))
         return found
@@ -109,20 +91,20 @@ class Adoption:
         told: WorkerSnapshot | str,
         persons: Mapping[str, Person],
         maybe: Sequence[Candidate],
-    ) -> Adopted:
+    ) -> Judged:
         remote_id = str(row["id"])
         if isinstance(told, WorkerSnapshot) and told.worker_id in persons:
-            return Adopted(Fate.KNOWN, remote_id, told.worker_id, "by the worker id")
+            return Judged(Fate.KNOWN, remote_id, told.worker_id, "by the worker id")
         if len(maybe) == 1:
-            return Adopted(Fate.KNOWN, remote_id, maybe[0].person_id, f"by the {_words(maybe[0])}")
+            return Judged(Fate.KNOWN, remote_id, maybe[0].person_id, f"by the {_words(maybe[0])}")
         if maybe:
-            return Adopted(Fate.REFUSED, remote_id, None, f"may be the account of {len(maybe)} persons who are known")
+            return Judged(Fate.REFUSED, remote_id, None, f"may be the account of {len(maybe)} persons who are known")
         if is_active(row) is False and not self._with_inactive:
-            return Adopted(Fate.INACTIVE, remote_id)
+            return Judged(Fate.INACTIVE, remote_id)
         if isinstance(told, str):
-            return Adopted(Fate.REFUSED, remote_id, None, told)
+            return Judged(Fate.REFUSED, remote_id, None, told)
         if told.worker_id in self._taken:
-            return Adopted(Fate.REFUSED, remote_id, None, "has the same worker id as another account")
+            return Judged(Fate.REFUSED, remote_id, None, "has the same worker id as another account")
         self._taken.add(told.worker_id)
         data = told.model_dump_json(exclude_unset=True).encode()
         event = Envelope(
@@ -133,7 +115,7 @@ class Adoption:
             subject=told.worker_id,
             data=data,
         )
-        return Adopted(Fate.NEW, remote_id, told.worker_id, event=event, change=told)
+        return Judged(Fate.NEW, remote_id, told.worker_id, event=event, change=told)
 
 
 def _words(one: Candidate) -> str:

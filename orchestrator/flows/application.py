@@ -200,7 +200,8 @@ class Application:
             return tag
         meta = (answer.body or {}).get("meta")
         tag = meta.get("version") if isinstance(meta, Mapping) else None
-        return tag if isinstance(tag, str) and tag else None
+        # A line break in it would begin another header.
+        return tag if isinstance(tag, str) and tag and tag.isascii() and tag.isprintable() else None
 
     # --- groups ---------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from orchestrator.domain.outcome import classify
-from orchestrator.errors import RateLimited, Transient
+from orchestrator.errors import RateLimited, TooLarge, Transient
 from orchestrator.flows.application import Application
 from orchestrator.flows.calling import Caller
 from orchestrator.ports import ScimRequest, ScimResponse
@@ -48,6 +48,8 @@ class Asking:
                 if waits > MOST_WAITS:
                     raise
                 await clock.sleep_until(limited.not_before)
+            except TooLarge:
+                raise
             except Transient:
                 failures += 1
                 if failures >= MOST_FAILURES:

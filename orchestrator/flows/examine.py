@@ -33,7 +33,7 @@ async def examine(caller: Caller, application: Application, mapped: Iterable[str
         raise error
     page = application.page(answer)
     if page is None:
-        raise Rejected(f"it answers a list with {answer.status} and no list: check base_url")
+        raise Rejected(f"the application answers a list of users with {answer.status} and no list: check base_url")
     found, _ = await discover(caller, application, schemas=True)
     application.learn(found)
     troubles = None if found.attributes is None else misalignments(mapped, found.attributes)

@@ -7,11 +7,12 @@ however many there are; each such part costs one more pass over the account rows
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from orchestrator.domain.account import Account
-from orchestrator.domain.group_drift import granted, misplaced, shown_members
-from orchestrator.domain.reconciliation import Finding
-from orchestrator.errors import Unavailable
+from orchestrator.domain.group_drift import granted, may_end_early, misplaced, shown_groups, shown_members
+from orchestrator.domain.reconciliation import Finding, FindingKind
+from orchestrator.errors import Rejected, TooLarge, Unavailable
 from orchestrator.flows.application import Application
 from orchestrator.flows.listing import Send, groups
 from orchestrator.flows.membership import FIXED
@@ -38,6 +39,9 @@ class GroupDrift:
         """How many groups were read."""
         self.strangers: Counter[str] = Counter()
         """By group: members that are nobody's whom we know, groups in groups left out."""
+        self.partial: dict[str, int | None] = {}
+        """Groups of which not all members are shown, as far as can be told, and how many are; None: nothing is, because
+        the group is too large to be read. Nothing is concluded of who is not among them."""
 
     @property
     def readable(self) -> bool:
@@ -74,23 +78,44 @@ class GroupDrift:
         return expected
 
     async def _judge(self, name: str, expected: set[str], ids: Mapping[str, str]) -> AsyncIterator[Finding]:
-        members = await self._members(name, ids)
+        try:
+            group = await self._read(name, ids)
+        except (Rejected, TooLarge):
+            self.partial[name] = None
+            return
         self.groups += 1
-        if members is None:  # there is no such group: nobody can be in it
-            members = set()
+        members = set() if group is None else shown_members(group)  # nobody can be in a group that is not there
+        all_shown: bool | None = None
         differing = sorted(expected ^ members)
         for some in _batches(differing):
             # Read anew: what the connector has done since the expectation was read is no drift.
             rows = await self._store.by_remote_id(self._app, some)
             self.strangers[name] += sum(one not in rows for one in some if one in members)
             for finding in misplaced(name, members, rows, some):
-                if finding.remote_id is not None and not self._late(rows[finding.remote_id][0]):
-                    yield finding
+                if finding.remote_id is None or self._late(rows[finding.remote_id][0]):
+                    continue
+                if finding.kind is FindingKind.MEMBER_MISSING:
+                    if all_shown is None:
+                        all_shown = group is None or await self._shows_all(group, finding.remote_id)
+                    if not all_shown:
+                        self.partial[name] = len(_listed(group or {}))
+                        continue
+                yield finding
 
     def _late(self, account: Account) -> bool:
         return account.issued_at is not None and account.issued_at >= self._began
 
-    async def _members(self, name: str, ids: Mapping[str, str]) -> set[str] | None:
+    async def _shows_all(self, group: Mapping[str, Any], missing: str) -> bool:
+        """Whether a group that does not show an account is believed. The account is asked, once for each group; where
+        it does not say, a round number of members is suspicious."""
+        answer = await self._send(self._application.read(missing))
+        user = self._application.user(answer) if answer.status != 404 else None
+        of_user = None if user is None else shown_groups(user)
+        if of_user is not None:
+            return str(group["id"]) not in of_user
+        return not may_end_early(len(_listed(group)))
+
+    async def _read(self, name: str, ids: Mapping[str, str]) -> Mapping[str, Any] | None:
         group_id = name.removeprefix(FIXED) if name.startswith(FIXED) else ids.get(name) or await self._find(name)
         if group_id is None:
             return None
@@ -100,7 +125,7 @@ class GroupDrift:
         group = self._application.user(answer)
         if group is None:
             raise Unavailable(f"the application answered a read of a group with {answer.status} and no group")
-        return shown_members(group)
+        return group
 
     async def _find(self, name: str) -> str | None:
         if not self._application.capabilities.filter:
@@ -111,6 +136,11 @@ class GroupDrift:
         page = self._application.page(await self._send(self._application.find_group(name)))
         found = [str(one["id"]) for one in page.rows if one.get("displayName") == name] if page is not None else []
         return min(found) if found else None
+
+
+def _listed(group: Mapping[str, Any]) -> list[Any]:
+    members = group.get("members")
+    return members if isinstance(members, list) else []
 
 
 def _parts(sizes: Mapping[str, int]) -> Iterator[list[str]]:

@@ -23,7 +23,8 @@ class Listing:
     """One reading of all users or groups: iterate once, then ask `complete`.
 
     Each row comes once, as SCIM 2.0 names it. Whoever concludes from an absence has to ask `complete` first. `skipped`
-    counts rows that nobody could read. Raises what `send` raises, and Unavailable for an answer that is no list.
+    counts rows that nobody could read. Raises what `send` raises, Unavailable for an answer that is no list, and
+    Rejected for one with the dialect's placeholder.
     """
 
     def __init__(
@@ -59,11 +60,17 @@ class Listing:
             self.skipped = 0
             self.complete = True  # until something says otherwise
             async for row in read():
+                self._must_be_real(row)
                 if row["id"] not in self._seen:
                     self._seen.add(row["id"])
                     yield row
             if self.complete:
                 return
+
+    def _must_be_real(self, row: Mapping[str, Any]) -> None:
+        dialect = self._application.dialect
+        if dialect.placeholder is not None and row.get("userName") == dialect.placeholder:
+            raise Rejected(f"{dialect.title} shows a made-up row in place of its users: {dialect.note}")
 
     async def _by_index(self) -> AsyncIterator[dict[str, Any]]:
         """RFC 7644, section 3.4.2.4."""

@@ -5,11 +5,10 @@ and its connector makes it: no second path writes there. Whoever runs it again g
 twice.
 """
 
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.domain.account import Account
 from orchestrator.domain.carrying import NothingKeptError, event_id, identity_kept, kept_values
@@ -17,8 +16,8 @@ from orchestrator.domain.correlation import Candidate, Correlation
 from orchestrator.domain.person import Person
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.resolve import Cause, resolve
+from orchestrator.flows.account_events import AccountEvents, Judged
 from orchestrator.flows.recognizing import BY_ATTRIBUTES, recognized
-from orchestrator.flows.reconcile import Listing, batches
 from orchestrator.ports import PlanStore, ReconcileStore
 from schemas.changes import IdentityKept
 from schemas.envelope import Envelope
@@ -43,18 +42,7 @@ class Moved(StrEnum):
     """It cannot be carried over; the reason says why."""
 
 
-class Carried(NamedTuple):
-    """One account of the old application. `event` and `change` are there for those that are carried."""
-
-    fate: Moved
-    account: str
-    person_id: str | None = None
-    reason: str = ""
-    event: Envelope | None = None
-    change: IdentityKept | None = None
-
-
-class Migration:
+class Migration(AccountEvents):
     """One reading of the old application."""
 
     def __init__(
@@ -71,6 +59,7 @@ class Migration:
     ) -> None:
         """`keep` are the paths of the attributes that keep their values, as the mapping of `new` names them,
         `correlation` the rules by which accounts of `old` are found."""
+        super().__init__()
         self._correlation = correlation
         self._old = old
         self._new = new
@@ -80,16 +69,9 @@ class Migration:
         self._keep = tuple(keep)
         self._now = now
         self._met: set[str] = set()
-        self.counts: Counter[Moved] = Counter()
 
-    async def find(self, listing: Listing) -> AsyncIterator[list[Carried]]:
-        """What becomes of every account, in batches; memory holds the ids and one batch."""
-        async for rows in batches(listing):
-            found = await self._judge(rows)
-            self.counts.update(one.fate for one in found)
-            yield found
-
-    async def _judge(self, rows: Sequence[Mapping[str, Any]]) -> list[Carried]:
+    async def judge(self, rows: Sequence[Mapping[str, Any]]) -> list[Judged]:
+        """See `AccountEvents`."""
         owners = await self._owners(rows)
         ids = sorted({one for one in owners.values() if isinstance(one, str)})
         known = {person.id: (person, accounts) for person, accounts in await self._persons.named(ids)} if ids else {}
@@ -97,19 +79,19 @@ class Migration:
         found = []
         for row in rows:
             owner = owners[str(row["id"])]
-            if isinstance(owner, Carried):
+            if isinstance(owner, Judged):
                 found.append(owner)
             elif owner in self._met or owner not in known:
-                found.append(Carried(Moved.REFUSED, str(row["id"]), owner, "is one more account of the same person"))
+                found.append(Judged(Moved.REFUSED, str(row["id"]), owner, "is one more account of the same person"))
             else:
                 self._met.add(owner)
                 found.append(self._fate(row, *known[owner], linked=owner in linked))
         return found
 
-    async def _owners(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Carried]:
+    async def _owners(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str | Judged]:
         """Whose each account is, or why nobody can say: who has it on record, or else who alone is surely its owner."""
         on_record = await self._store.by_remote_id(self._old, [str(row["id"]) for row in rows])
-        owners: dict[str, str | Carried] = {one: row[0].person_id for one, row in on_record.items()}
+        owners: dict[str, str | Judged] = {one: row[0].person_id for one, row in on_record.items()}
         strangers = [row for row in rows if str(row["id"]) not in on_record]
         if not strangers:
             return owners
@@ -120,26 +102,24 @@ class Migration:
         )
         return owners | {remote_id: _owner(remote_id, maybe, another) for remote_id, maybe in ranked.items()}
 
-    def _fate(
-        self, row: Mapping[str, Any], person: Person, accounts: Mapping[str, Account], *, linked: bool
-    ) -> Carried:
+    def _fate(self, row: Mapping[str, Any], person: Person, accounts: Mapping[str, Account], *, linked: bool) -> Judged:
         remote_id, present, kept = str(row["id"]), accounts.get(self._new), person.identities.get(self._new)
         if present is not None and present.state != "absent":
             waits = kept is not None and kept.value is not None and not linked
-            return Carried(Moved.UNDER_WAY if waits else Moved.THERE, remote_id, person.id)
+            return Judged(Moved.UNDER_WAY if waits else Moved.THERE, remote_id, person.id)
         try:
             reason = f"carried over from {self._old}"
             change = identity_kept(person, self._new, kept_values(row, self._keep), reason)
         except NothingKeptError as error:
-            return Carried(Moved.REFUSED, remote_id, person.id, str(error))
+            return Judged(Moved.REFUSED, remote_id, person.id, str(error))
         event = self._event(person, change)
         cause = Cause(event.key, self._now, event.id)
         told = resolve(person, accounts, (), change, cause, self._policy, self._now)
         if not any(one.account.app == self._new and one.account.state != "absent" for one in told.raised):
             failed = [one for one in told.problems if one.startswith(f"apps.{self._new}.")]
             why = failed[0] if failed else f"the policy gives its person no account in {self._new}"
-            return Carried(Moved.REFUSED, remote_id, person.id, why)
-        return Carried(Moved.CARRIED, remote_id, person.id, event=event, change=change)
+            return Judged(Moved.REFUSED, remote_id, person.id, why)
+        return Judged(Moved.CARRIED, remote_id, person.id, event=event, change=change)
 
     def _event(self, person: Person, change: IdentityKept) -> Envelope:
         return Envelope(
@@ -152,14 +132,14 @@ class Migration:
         )
 
 
-def _owner(remote_id: str, maybe: Sequence[Candidate], another: Mapping[str, str]) -> str | Carried:
+def _owner(remote_id: str, maybe: Sequence[Candidate], another: Mapping[str, str]) -> str | Judged:
     if not maybe:
-        return Carried(Moved.ORPHAN, remote_id)
+        return Judged(Moved.ORPHAN, remote_id)
     if len(maybe) > 1:
-        return Carried(Moved.AMBIGUOUS, remote_id, None, f"may be the account of {len(maybe)} persons")
+        return Judged(Moved.AMBIGUOUS, remote_id, None, f"may be the account of {len(maybe)} persons")
     (only,) = maybe
     if only.person_id in another:
-        return Carried(Moved.REFUSED, remote_id, only.person_id, "is one more account of the same person")
+        return Judged(Moved.REFUSED, remote_id, only.person_id, "is one more account of the same person")
     if only.by == "email":
-        return Carried(Moved.AMBIGUOUS, remote_id, only.person_id, "only an e-mail address says whose it is")
+        return Judged(Moved.AMBIGUOUS, remote_id, only.person_id, "only an e-mail address says whose it is")
     return only.person_id

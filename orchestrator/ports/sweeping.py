@@ -41,7 +41,8 @@ class TimerStore(Protocol):
 
 
 class ReconcileRuns(Protocol):
-    """Reconciliations by schedule: one process at a time for each application. All methods raise StoreUnavailable."""
+    """The last reconciliation of each application, and who is at one by schedule: one process at a time. All methods
+    raise StoreUnavailable."""
 
     async def last(self) -> Mapping[str, LastRun]:
         """The last run of each application that had one."""
@@ -57,6 +58,13 @@ class ReconcileRuns(Protocol):
 
     async def end(self, app: str, run: int, outcome: str, counts: Mapping[str, int] | None, *, now: datetime) -> bool:
         """Say what became of the run, and give the lease back. None leaves the counts of the run before."""
+        ...
+
+    async def note(
+        self, app: str, outcome: str, counts: Mapping[str, int], *, began_at: datetime, ended_at: datetime
+    ) -> bool:
+        """A run by hand, which is the last one from now on; False while a process is at one by schedule, which will be
+        the last one when it ends."""
         ...
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.bench import reading
 from orchestrator.bench.quantiles import spread
 from orchestrator.bench.server import Applications
 from orchestrator.domain.scim_diff import patch_body, set_active
@@ -49,6 +50,14 @@ def test_memory_is_read_at_every_size_and_the_made_people_count() -> None:
     found = bench("memory", "--people", "3000")
     assert found["resident_megabytes"].keys() == {"1,000 people", "3,000 people"}
     assert found["growth"]["all roles"] > 0.5
+
+
+async def test_the_memory_of_readers_is_seen_at_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SIZES", ())
+    monkeypatch.setattr(reading, "COMMANDS", {"reconcile": ("reconcile", reading.APP)})
+    found = await reading.bench_reading("sqlite", accounts=600, progress=lambda *_: None)
+    (peaks,) = found["peak_megabytes"].values()
+    assert peaks["reconcile"] > 20, "an interpreter alone takes more"
 
 
 def test_several_resolvers_need_a_broker_that_can_be_shared() -> None:

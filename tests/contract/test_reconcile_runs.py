@@ -36,6 +36,21 @@ async def test_a_lease_that_is_over_is_taken_over_and_its_holder_is_told(runs: S
     assert (await runs.last())["crm"].run == 2
 
 
+async def test_a_run_by_hand_is_the_last_one_unless_a_process_is_at_another(runs: SqlReconcileRuns) -> None:
+    ended = NOW + MINUTE
+    assert await runs.note("crm", "incomplete", {"orphan": 1}, began_at=NOW, ended_at=ended)
+    last = (await runs.last())["crm"]
+    assert (last.run, last.began_at, last.ended_at, last.outcome) == (1, NOW, ended, "incomplete")
+    assert await runs.claim("crm", 2, now=ended, until=ended + MINUTE)
+    assert not await runs.note("crm", "complete", {"orphan": 2}, began_at=NOW, ended_at=ended)
+    assert (await runs.last())["crm"].counts == {"orphan": 1}
+    assert await runs.end("crm", 2, "complete", {"orphan": 3}, now=ended)
+    assert await runs.note("crm", "complete", {"orphan": 4}, began_at=ended, ended_at=ended)
+    assert not await runs.claim("crm", 3, now=ended, until=ended + MINUTE), "who has not seen it looks again"
+    last = (await runs.last())["crm"]
+    assert (last.run, last.lease_until, last.counts) == (3, None, {"orphan": 4})
+
+
 async def test_a_run_that_failed_leaves_the_counts_of_the_one_before(runs: SqlReconcileRuns) -> None:
     for run, outcome, counts in ((1, "complete", {"orphan": 3}), (2, "unavailable", None)):
         await runs.claim("crm", run, now=NOW, until=NOW + MINUTE)

@@ -23,6 +23,7 @@ from orchestrator.demo.servers.habits import VENDORS, Habits
 from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.demo.servers.vendor import Vendor
 from orchestrator.dialects import dialects
+from orchestrator.domain.correlation import Correlation, by_attributes
 from orchestrator.flows.listing import users
 from orchestrator.ports import ScimRequest
 from tests.integration.application import TOKEN, TOKEN_ENV, Application, Held, Wire, server_process
@@ -118,7 +119,13 @@ async def database(tmp_path: Path, migrated: Path) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def opened(
-    name: str, database: Database, request: pytest.FixtureRequest, *, concurrency: int = 4, cut: bool = False
+    name: str,
+    database: Database,
+    request: pytest.FixtureRequest,
+    *,
+    concurrency: int = 4,
+    cut: bool = False,
+    correlation: Correlation | None = None,
 ) -> AsyncIterator[Target]:
     """A target by its name, its connector running."""
     async with AsyncExitStack() as stack:
@@ -141,6 +148,7 @@ async def opened(
             timeout=5.0,
             dialect=name if habits else "standard",
             discover=True,
+            correlation=correlation,
         )
         await stack.enter_async_context(connector.running())
         target = Target(name, held, connector, habits or OTHERS.get(name, Habits("", "")), application, wire=wire)
@@ -182,6 +190,7 @@ async def test_a_working_life(target: Target) -> None:
     await connector.converge(
         person, groups=target.groups, title="Manager", displayName="Ada B", **first, **target.wanted
     )
+    assert is_applied(await connector.office.progress(person), 2), "nothing is sent that it refuses"
     moved = await held.user(person)
     assert moved is not None
     assert moved["id"] == joined["id"]
@@ -301,6 +310,27 @@ async def test_a_list_that_shifts_while_it_is_read_loses_nobody(
         assert len(seen) == len(set(seen))
         assert {one for one in people if one not in people[2:4]} <= set(seen)
         assert listing.complete
+
+
+@pytest.mark.parametrize("name", [*REAL, "okta", "gitlab", "pagerduty"])
+async def test_namesakes_have_names_of_their_own_and_keep_them(
+    name: str, database: Database, request: pytest.FixtureRequest
+) -> None:
+    """Three people whose mapping makes one user name; then a change, a leave and a return."""
+    correlation = by_attributes(*dialects()[name if name in VENDORS else "standard"].lookup, unique=(("userName",),))
+    async with opened(name, database, request, correlation=correlation) as target:
+        connector, tag = target.connector, uuid4().hex[:8]
+        people = [f"jane-{number}-{tag}" for number in range(3)]
+        jane: dict[str, Any] = {"userName": f"jane{tag}@example.com", **target.wanted}
+        await connector.converge(*people, **jane)
+        made = {one: (await target.held.user(one) or {}).get("userName", "").lower() for one in people}
+        assert set(made.values()) == {f"jane{tag}{number}@example.com" for number in ("", 2, 3)}
+        await connector.converge(*people, **{**jane, "title": "Fellow"})
+        await connector.converge(*people, state="inactive")
+        await connector.converge(*people, **jane)
+        assert {one: (await target.held.user(one) or {})["userName"].lower() for one in people} == made
+        for person_id in people:
+            assert is_applied(await connector.office.progress(person_id), 4)
 
 
 async def test_a_server_that_shows_the_same_rows_for_ever_is_seen_through(database: Database) -> None:

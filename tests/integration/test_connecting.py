@@ -27,7 +27,7 @@ from orchestrator.adapters.network import is_private, tls_context
 from orchestrator.adapters.scim_auth import credentials
 from orchestrator.adapters.scim_http import HttpScimTransport
 from orchestrator.auth_config import AuthConfig
-from orchestrator.errors import ApplicationDown, ConfigError, ScimError, Unavailable, UserError
+from orchestrator.errors import ApplicationDown, ConfigError, Rejected, ScimError, Unavailable, UserError
 from orchestrator.ports import ScimRequest
 
 READ = ScimRequest("GET", "/Users")
@@ -193,6 +193,22 @@ async def test_a_client_proves_itself_by_a_signed_assertion(tmp_path: Path, algo
     assert claims["exp"] - claims["iat"] <= 300
     assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
     assert endpoint.clients == [""], "nothing secret is sent"
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "", 7, "t\u00f6ken"])
+async def test_a_token_that_no_header_can_carry_is_none(token: object, oauth: Callable[[str], AuthConfig]) -> None:
+    async with (
+        served(lambda *_: (200, {"access_token": token})) as host,
+        calling(f"http://{host}", oauth(host)) as transport,
+    ):
+        with pytest.raises(ApplicationDown, match="token endpoint"):
+            await transport.send(READ)
+
+
+async def test_an_id_that_no_address_can_carry_is_refused() -> None:
+    async with calling("http://127.0.0.1:9", AuthConfig()) as transport:
+        with pytest.raises(Rejected, match="no address"):
+            await transport.send(ScimRequest("GET", f"/Users/{'x' * 70_000}"))
 
 
 async def test_user_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +397,7 @@ async def test_a_certificate_that_nobody_knows_is_refused(tmp_path: Path) -> Non
     async with served(partial(_seen, seen), _server_tls(theirs.issue("server"))) as host:
         for tls in (tls_context, partial(tls_context, ours.file)):
             async with calling(f"https://{host}", AuthConfig(), tls=tls) as transport:
-                with pytest.raises(ApplicationDown, match="TLS failed"):
+                with pytest.raises(ApplicationDown, match=r"TLS failed: .*certificate.*auth\.ca_file"):
                     await transport.send(READ)
         async with calling(f"https://{host}", AuthConfig(), tls=partial(tls_context, theirs.file)) as transport:
             assert (await transport.send(READ)).status == 200

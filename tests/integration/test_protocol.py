@@ -124,6 +124,26 @@ async def test_a_patch_after_a_look_carries_the_version_that_was_seen(database: 
         assert any(name == b"if-match" for name, _ in patch.headers)
 
 
+async def test_a_version_that_no_header_can_carry_is_none(database: Database) -> None:
+    async with connected(database, VENDORS["standard"]) as (application, connector):
+        await connector.converge("ada")
+
+        async def odd(request: Request) -> Response | None:
+            if request.method != "GET" or not request.path.startswith("/Users/"):
+                return None
+            answer = application.plain.handle(request)
+            body = {**orjson.loads(answer.body), "meta": {"version": 'W/"1"\r\nx: y'}}
+            return Response(200, orjson.dumps(body))
+
+        application.behave = odd
+        await connector.office.leaves_open("ada")
+        await connector.take(*await connector.office.wants("ada", title="Manager"))
+        await connector.converged()
+        user = await application.user("ada")
+        assert user is not None
+        assert user["title"] == "Manager"
+
+
 # --- discovery --------------------------------------------------------------------------------------------------------
 
 

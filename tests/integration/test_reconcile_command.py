@@ -147,6 +147,12 @@ async def test_from_a_list_with_rows_that_nobody_can_read_nothing_is_missing(
 
         assert (await eventually(scheduled))["outcome"] == "complete", "the scheduler has done it by itself"
         assert "complete: nothing differs" in " ".join((await here.call("apps", "list")).out.split())
+
+        async def last() -> Any:
+            (shown,) = (await here.call("apps", "list", "--json")).json["applications"]
+            return shown["reconciled"]
+
+        first = await last()
         await here.application.take_out("well")
         await here.call("apps", "pause", "crm", "--reason", "maintenance")
         stopped = await here.call("reconcile", "crm")
@@ -162,3 +168,8 @@ async def test_from_a_list_with_rows_that_nobody_can_read_nothing_is_missing(
         found = await here.call("reconcile", "crm", "--fix", "--yes", "--json")
         assert (found.code, found.json["complete"], found.json["unreadable"]) == (1, False, 1)
         assert (found.json["counts"]["missing"], found.json["marked"]) == (0, None)
+        by_hand = await last()
+        assert (by_hand["outcome"], by_hand["began_at"] > first["began_at"]) == ("incomplete", True), "it counts as one"
+        here.application.behave = None
+        assert (await here.call("reconcile", "crm", "--limit", "0")).code == 1
+        assert (await last())["counts"]["missing"] == 1

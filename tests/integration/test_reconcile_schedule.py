@@ -91,8 +91,15 @@ async def test_one_of_several_processes_reconciles_once_a_day_and_puts_right(
     assert await processes[1].sweep()
     assert [await one.sweep() for one in processes] == [False] * 3
     assert (shown("jml_reconcile_findings", finding="drifted"), shown("jml_reconciled_age_seconds")) == (0, 0)
-    last = (await SqlReconcileRuns(office.database).last())["crm"]
+    runs = SqlReconcileRuns(office.database)
+    last = (await runs.last())["crm"]
     assert (last.run, last.outcome, last.counts["linked"]) == (2, "complete", 2)
+
+    by_hand = began + DAY + DAY / 2
+    clock.advance_to(began + 2 * DAY)
+    assert await runs.note("crm", "complete", {"orphan": 4}, began_at=by_hand, ended_at=by_hand)
+    assert not await processes[0].sweep(), "a run by hand counts as one"
+    assert (shown("jml_reconcile_findings", finding="orphan"), shown("jml_reconciled_age_seconds")) == (4, 12 * 3600)
 
 
 async def test_an_application_that_cannot_be_used_is_tried_again_and_a_stopped_one_is_left_alone(

@@ -46,12 +46,12 @@ async def naming(office: Office, application: Application, clock: SimulatedClock
         yield connector
 
 
-# --- real servers -----------------------------------------------------------------------------------------------------
+# --- a real server; every kind of them is tried in test_applications --------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["plain", "scim2"])
-def base_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    with server_process(request.param) as url:
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    with server_process("scim2") as url:
         yield url
 
 

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.bootstrap import connect
 from orchestrator.config import AppConfig
-from orchestrator.demo.servers.habits import VENDORS
+from orchestrator.demo.servers.habits import VENDORS, Habits, Rate
 from orchestrator.dialects import STANDARD, dialects
 from orchestrator.dialects.base import Dialect
 from orchestrator.domain.outcome import classify
@@ -48,6 +48,63 @@ def test_limits_can_be_obeyed(dialect: Dialect) -> None:
         assert limit.seconds > 0
         assert limit.burst is None or 0 < limit.burst <= limit.calls
     assert len({limit.kind for limit in dialect.limits}) == len(dialect.limits)
+
+
+_KINDS = {
+    "POST /Users": ("user_create",),
+    "PATCH /Users": ("user_write",),
+    "GET /Users": ("read",),
+    "PATCH /Groups": ("group_write",),
+    "* /Users": ("user_create", "user_write", "read"),
+    "* /Groups": ("group_write",),
+}
+
+
+@pytest.mark.parametrize(
+    ("habits", "rate"),
+    [(one, rate) for one in VENDORS.values() for rate in one.rates],
+    ids=lambda value: getattr(value, "name", None) or getattr(value, "call", ""),
+)
+def test_no_dialect_presses_harder_than_its_vendor_allows(habits: Habits, rate: Rate) -> None:
+    limits = {limit.kind: limit for limit in dialects()[habits.name].limits}
+    for kind in _KINDS[rate.call]:
+        limit = limits[kind]
+        assert limit.calls / limit.seconds <= rate.calls / rate.seconds
+        assert (limit.burst or limit.calls) <= rate.burst
+
+
+@pytest.mark.parametrize("habits", [one for one in VENDORS.values() if one.required], ids=lambda one: one.name)
+def test_what_a_vendor_requires_is_missed_before_it_is_asked(habits: Habits) -> None:
+    application = Application(dialects()[habits.name])
+    for name in habits.required:
+        with pytest.raises(Rejected, match=f"creates no account without .*{name}"):
+            application.create({"userName": "ada", **dict.fromkeys(habits.required - {name}, "x")})
+
+
+@pytest.mark.parametrize("habits", VENDORS.values(), ids=lambda one: one.name)
+def test_groups_are_made_where_a_vendor_lets_them_be_made(habits: Habits) -> None:
+    assert Application(dialects()[habits.name]).creates_groups is (habits.groups == "yes")
+
+
+@pytest.mark.parametrize("habits", VENDORS.values(), ids=lambda one: one.name)
+def test_no_more_is_asked_for_than_a_vendor_shows_or_takes(habits: Habits) -> None:
+    application = Application(dialects()[habits.name])
+    assert application.page_size <= habits.max_count
+    assert application.chunk(500) <= (habits.most_member_changes or 500)
+    assert application.dialect.shows_members is habits.group_shows_members
+    assert (application.dialect.deactivated == "gone") is habits.inactive_is_gone
+    assert (application.dialect.deleted == "inactive") is habits.delete_disables
+
+
+@pytest.mark.parametrize(
+    "habits", [one for one in VENDORS.values() if one.one_value or one.dropped], ids=lambda one: one.name
+)
+def test_what_a_vendor_cannot_hold_is_not_sent(habits: Habits) -> None:
+    """It would be refused, or be drift for ever."""
+    two = [{"value": "1", "type": "home"}, {"value": "2", "type": "work", "primary": True}]
+    body = Application(dialects()[habits.name]).create({**ADA, **dict.fromkeys(habits.one_value, two)}).body or {}
+    assert {len(body[name]) for name in habits.one_value & body.keys()} <= {1}
+    assert not habits.dropped & body.keys()
 
 
 @every
@@ -109,6 +166,17 @@ def test_one_value_is_the_primary_one() -> None:
     assert [one["value"] for one in shaped["emails"]] == ["a@b"]
 
 
+def test_gitlab_is_asked_to_switch_and_for_nothing_else() -> None:
+    application = Application(dialects()["gitlab"])
+    renamed = {**ADA, "name": {"givenName": "Ada", "familyName": "Lovelace"}, "userName": "ada.l@example.com"}
+    assert application.can_patch(ADA, renamed)
+    assert application.change("17", ADA, renamed, active=None) is None
+    switch = application.change("17", ADA, renamed, active=False)
+    assert switch is not None
+    assert [one["path"] for one in (switch.body or {})["Operations"]] == ["active"]
+    assert application.shows(ADA, renamed) == renamed, "what cannot change there is no drift"
+
+
 def test_a_name_for_gitlab_is_in_one_piece() -> None:
     shaped = Application(dialects()["gitlab"]).shaped(ADA)
     assert shaped["name"] == {"formatted": "Ada King"}
@@ -134,7 +202,7 @@ def test_an_operator_knows_better_than_a_dialect() -> None:
     assert dialect.patchable == frozenset({"active"}), "what nobody spoke of stays"
 
 
-@pytest.mark.parametrize("given", [{"deactivate": "hope"}, {"page_size": 0}, {"vendor": "x"}])
+@pytest.mark.parametrize("given", [{"deactivate": "hope"}, {"page_size": 0}, {"vendor": "x"}, {"accept": "a\nb"}])
 def test_behaviour_that_nobody_knows_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="behaves"):
         AppConfig.model_validate(

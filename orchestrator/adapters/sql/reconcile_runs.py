@@ -1,4 +1,4 @@
-"""The last reconciliation of each application that ran by schedule, and the lease of the process that is at it."""
+"""The last reconciliation of each application, and the lease of the process that is at one by schedule."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -32,6 +32,18 @@ class SqlReconcileRuns:
                 table.run == insert.excluded.run - 1,
                 sa.or_(table.lease_until.is_(None), table.lease_until <= now),
             ),
+        ).returning(table.app)
+        self._note = insert.on_conflict_do_update(
+            index_elements=["app"],
+            set_={
+                "run": table.run + 1,
+                "began_at": insert.excluded.began_at,
+                "lease_until": None,
+                "ended_at": insert.excluded.ended_at,
+                "outcome": insert.excluded.outcome,
+                "counts": insert.excluded.counts,
+            },
+            where=sa.or_(table.lease_until.is_(None), table.lease_until <= now),
         ).returning(table.app)
         self._ours = sa.update(reconciliation).where(
             table.app == sa.bindparam("b_app"),
@@ -71,6 +83,16 @@ class SqlReconcileRuns:
         if counts is not None:
             values["counts"] = orjson.dumps(dict(counts)).decode()
         return await self._change(app, run, **values)
+
+    async def note(
+        self, app: str, outcome: str, counts: Mapping[str, int], *, began_at: datetime, ended_at: datetime
+    ) -> bool:
+        """A run by hand, which is the last one from now on; False while a process is at one by schedule."""
+        values = {"app": app, "run": 1, "began_at": began_at, "ended_at": ended_at, "outcome": outcome}
+        told = orjson.dumps(dict(counts)).decode()
+        async with self._database.write() as connection:
+            noted = await connection.execute(self._note, {**values, "counts": told, "b_now": ended_at})
+            return noted.first() is not None
 
     async def _change(self, app: str, run: int, **values: Any) -> bool:
         async with self._database.write() as connection:

@@ -231,7 +231,7 @@ reconciliation = sa.Table(
     "reconciliation",
     metadata,
     sa.Column("app", sa.String(64), primary_key=True),
-    # The last run by schedule; while a process is at it the lease says until when nobody else begins.
+    # The last run; while a process is at one by schedule the lease says until when nobody else begins.
     sa.Column("run", sa.Integer, nullable=False),
     sa.Column("began_at", Instant, nullable=False),
     sa.Column("lease_until", Instant),

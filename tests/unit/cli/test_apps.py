@@ -86,8 +86,45 @@ def test_an_application_that_cannot_be_used_is_said_in_one_line(
 ) -> None:
     jml("apps", "test", "wiki").refused("knows no application 'wiki'", "crm")
     config.write_text(CONFIG.format(base_url="http://127.0.0.1:9/scim/v2", dialect="standard"))
-    jml("apps", "test", "crm").refused("127.0.0.1 cannot be reached")
+    jml("apps", "test", "crm").refused("127.0.0.1 cannot be reached: connection refused")
     config.write_text(config.read_text().replace("allow_private = true", ""))
     jml("apps", "test", "crm").refused("is at a private address", "allow_private")
+    config.write_text(CONFIG.format(base_url="https://no-such-host.invalid/scim", dialect="standard"))
+    jml("apps", "test", "crm").refused("no-such-host.invalid cannot be reached", "(DNS)", "check base_url")
+    monkeypatch.setenv("CRM_TOKEN", "two\nlines")
+    jml("apps", "test", "crm").refused("auth.token_env", "a line break")
     monkeypatch.delenv("CRM_TOKEN")
     jml("apps", "test", "crm").refused("CRM_TOKEN is not set")
+
+
+def test_blanks_around_a_token_are_no_part_of_it(
+    jml: Jml, config: Path, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_TOKEN", f"{TOKEN}\r\n")
+    assert jml("apps", "test", "crm").code == 0
+    assert {dict(call.headers)[b"authorization"] for call in application.calls} == {f"Bearer {TOKEN}".encode()}
+
+
+@pytest.mark.usefixtures("application")
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("base_url = ", 'base_url = "http://crm.example.com/scim"\n#', ("base_url is not https", "allow_private")),
+        ("base_url = ", 'base_url = "https://u:hidden@crm.example.com/"\n#', ("holds credentials", "under auth")),
+        ("person.title", "person.titel", ("person has no field 'titel'", "did you mean title?")),
+        ("person.title", "person.zzz", ("person has no field 'zzz'", "the fields are cost_center", "person.custom")),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_is_refused_at_once(
+    jml: Jml, config: Path, old: str, new: str, words: tuple[str, ...]
+) -> None:
+    text = config.read_text().replace("allow_private = true", "")
+    config.write_text(text.replace(old, new))
+    refused = jml("config", "check")
+    refused.refused(*words)
+    assert "hidden" not in refused.err
+
+
+def test_a_field_in_quotes_or_of_somebody_else_is_no_field_of_the_person(jml: Jml, config: Path) -> None:
+    config.write_text(config.read_text().replace('"person.title"', "'\"person.nothing\" + person.custom.person.zzz'"))
+    assert jml("config", "check").code == 0

@@ -57,8 +57,9 @@ def test_what_the_strict_do_not_take(row: Any) -> None:
     assert read_resource(row, STRICT) is None
 
 
-def test_true_is_no_id() -> None:
-    assert read_resource({"id": True}, LENIENT) is None
+@pytest.mark.parametrize("identity", [True, "", ".", "..", None, 1.5])
+def test_what_is_no_id(identity: object) -> None:
+    assert read_resource({"id": identity}, LENIENT) is None
 
 
 @pytest.mark.parametrize(

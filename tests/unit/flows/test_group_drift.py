@@ -10,6 +10,7 @@ from orchestrator.dialects import dialects
 from orchestrator.dialects.standard import STANDARD
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.discovery import Capabilities
+from orchestrator.errors import Rejected, ScimError, TooLarge
 from orchestrator.flows import group_drift
 from orchestrator.flows.application import Application
 from orchestrator.flows.group_drift import GroupDrift
@@ -54,10 +55,17 @@ class Groups:
     def __init__(self, **groups: list[dict[str, Any]]) -> None:
         self.groups = groups
         self.calls: list[str] = []
+        self.shown: dict[str, Any] = {}
+        """What every user shows beside the id."""
+        self.refused: dict[str, ScimError] = {}
 
     async def __call__(self, request: ScimRequest) -> ScimResponse:
         self.calls.append(request.path)
+        if request.path in self.refused:
+            raise self.refused[request.path]
         name = request.path.removeprefix("/Groups/")
+        if name.startswith("/Users/"):
+            return ScimResponse(200, {"id": name.removeprefix("/Users/"), **self.shown})
         if name == "/Groups":
             wanted = (request.query or {}).get("filter", "")
             rows = [{"id": one, "displayName": one} for one in self.groups if not wanted or f'"{one}"' in wanted]
@@ -110,7 +118,7 @@ async def test_memory_holds_some_groups_at_a_time_and_each_is_read_once(monkeypa
     shown, _ = await found(store, groups)
     missing = {f"p{number} member_missing a" for number in range(3)} | {f"p{one} member_missing c" for one in (1, 2)}
     assert shown == missing
-    assert groups.calls == ["/Groups/a", "/Groups/b", "/Groups/c"]
+    assert [call for call in groups.calls if call.startswith("/Groups")] == ["/Groups/a", "/Groups/b", "/Groups/c"]
     assert store.passes == 4, "one to count, and one for each part"
 
 
@@ -126,3 +134,51 @@ async def test_who_does_not_show_members_is_not_asked() -> None:
     groups = Groups(staff=[])
     shown, drift = await found(Store(row("ada", "staff")), groups, Application(dialects()["aws-identity-center"]))
     assert (shown, groups.calls, drift.readable) == (set(), [], False)
+
+
+# --- lists of members that end early ----------------------------------------------------------------------------------
+
+
+async def test_who_shows_the_group_is_in_it_whatever_the_group_shows() -> None:
+    """FusionAuth before 1.52 showed the first hundred members, as others do with other numbers."""
+    store = Store(*(row(f"p{number:02}", "staff") for number in range(8)))
+    groups = Groups(staff=members("p00", "p01", "p02"))
+    groups.shown = {"groups": [{"value": "staff"}]}
+    shown, drift = await found(store, groups)
+    assert (shown, drift.partial) == (set(), {"staff": 3})
+    assert groups.calls.count("/Users/r-p03") == 1
+    assert sum(call.startswith("/Users") for call in groups.calls) == 1, "one is asked about, and not all"
+
+
+async def test_who_shows_other_groups_only_is_missing() -> None:
+    store = Store(*(row(f"p{number:02}", "staff") for number in range(12)))
+    groups = Groups(staff=members(*(f"p{number:02}" for number in range(10))))
+    groups.shown = {"groups": [{"value": "others"}]}
+    shown, drift = await found(store, groups)
+    assert (shown, drift.partial) == ({"p10 member_missing staff", "p11 member_missing staff"}, {})
+
+
+@pytest.mark.parametrize(("number", "kind"), [(9, "missing"), (10, "unknown"), (11, "missing"), (100, "unknown")])
+async def test_where_users_show_no_groups_a_round_number_of_members_is_not_believed(number: int, kind: str) -> None:
+    store = Store(*(row(f"p{one:03}", "staff") for one in range(number + 1)))
+    groups = Groups(staff=members(*(f"p{one:03}" for one in range(number))))
+    shown, drift = await found(store, groups)
+    assert shown == ({f"p{number:03} member_missing staff"} if kind == "missing" else set())
+    assert drift.partial == ({} if kind == "missing" else {"staff": number})
+
+
+@pytest.mark.parametrize("error", [Rejected("the application refuses it (400)"), TooLarge("larger than 16 bytes")])
+async def test_a_group_that_cannot_be_read_for_its_size_costs_only_its_own_comparison(error: ScimError) -> None:
+    """Oracle identity domains refuse to show a group of more than 10,000 members."""
+    groups = Groups(huge=[], staff=[])
+    groups.refused["/Groups/huge"] = error
+    shown, drift = await found(Store(row("ada", "huge", "staff")), groups)
+    assert (shown, drift.partial) == ({"ada member_missing staff"}, {"huge": None})
+
+
+async def test_members_who_should_not_be_there_are_found_in_a_list_that_ends_early() -> None:
+    store = Store(*(row(f"p{number:02}", "staff") for number in range(4)), row("left", left=["staff"]))
+    groups = Groups(staff=members("p00", "left"))
+    groups.shown = {"groups": [{"value": "staff"}]}
+    shown, _ = await found(store, groups)
+    assert shown == {"left member_extra staff"}

@@ -19,6 +19,8 @@ from orchestrator.ports import ScimRequest, ScimResponse
 
 Change = tuple[str, int]
 
+SNOWFLAKE = dialects()["snowflake"]
+
 
 @dataclass
 class Server:
@@ -198,3 +200,12 @@ async def test_only_what_is_wanted_is_asked_for() -> None:
     await read(users(server, Application(STANDARD), excluded=("groups",)))
     assert server.calls[0]["attributes"] == "id,externalId"
     assert server.calls[1]["excludedAttributes"] == "groups"
+
+
+async def test_a_made_up_row_in_place_of_all_users_is_nobody() -> None:
+    """Snowflake, before https://docs.snowflake.com/en/release-notes/bcr-bundles/2026_03/bcr-2276."""
+    sample = {"id": "1", "externalId": "synthesis_user_external_id", "userName": "synthesis_user", "active": False}
+    with pytest.raises(Rejected, match=r"Snowflake shows a made-up row in place of its users: .*2026_03"):
+        [row async for row in users(Server([sample]), Application(SNOWFLAKE))]
+    real = Server([{"id": "2", "userName": "ada"}])
+    assert [row["id"] async for row in users(real, Application(SNOWFLAKE))] == ["2"]

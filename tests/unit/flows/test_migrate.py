@@ -12,7 +12,8 @@ from orchestrator.domain.account import Account, Progress
 from orchestrator.domain.carrying import NothingKeptError, kept_values
 from orchestrator.domain.policy import ApplicationPolicy
 from orchestrator.flows import reconcile
-from orchestrator.flows.migrate import Carried, Migration, Moved
+from orchestrator.flows.account_events import Judged
+from orchestrator.flows.migrate import Migration, Moved
 from orchestrator.ports import PlanStore, ReconcileStore
 from schemas.changes import ChangeWithdrawn, IdentityKept, WorkerAttributes, WorkerJoined, WorkerLeft, WorkerMoved
 from tests.unit.domain.story import Story, app, policy
@@ -79,7 +80,7 @@ class Rows:
             yield row
 
 
-async def moved(company: Company, *rows: dict[str, Any], keep: Sequence[str] = ("userName",)) -> list[Carried]:
+async def moved(company: Company, *rows: dict[str, Any], keep: Sequence[str] = ("userName",)) -> list[Judged]:
     run = Migration(
         "old",
         "new",
