@@ -7,6 +7,8 @@ would meet itself and pass.
 from dataclasses import dataclass
 from typing import Literal
 
+from .bulk import BY_THE_BOOK, Bulk
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -59,6 +61,7 @@ class Habits:
     member_values: bool = True
     """Whether members may leave as a list in `value`."""
 
+    bulk: Bulk | None = None
     ids: Literal["uuid", "number", "externalId"] = "uuid"
     no_schemas: bool = False
     booleans_as_text: bool = False
@@ -80,8 +83,10 @@ _ONE_VALUE = frozenset({"emails", "phoneNumbers", "addresses", "roles", "entitle
 VENDORS = {
     one.name: one
     for one in (
-        Habits("standard", "https://www.rfc-editor.org/rfc/rfc9865", paging="cursor", etags=True),
-        Habits("standard-1.1", "https://datatracker.ietf.org/doc/html/draft-scim-api-01", version="1.1"),
+        Habits("standard", "https://www.rfc-editor.org/rfc/rfc9865", paging="cursor", etags=True, bulk=BY_THE_BOOK),
+        Habits(
+            "standard-1.1", "https://datatracker.ietf.org/doc/html/draft-scim-api-01", version="1.1", bulk=BY_THE_BOOK
+        ),
         Habits(
             "entra-id",
             "https://learn.microsoft.com/entra/identity/app-provisioning/entra-id-scim-api-reference",
