@@ -7,7 +7,8 @@ would meet itself and pass.
 from dataclasses import dataclass
 from typing import Literal
 
-from .bulk import BY_THE_BOOK, Bulk
+from .bulk import BY_THE_BOOK as BULK
+from .bulk import Bulk
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,8 @@ _ONE_VALUE = frozenset({"emails", "phoneNumbers", "addresses", "roles", "entitle
 VENDORS = {
     one.name: one
     for one in (
-        Habits("standard", "https://www.rfc-editor.org/rfc/rfc9865", paging="cursor", etags=True, bulk=BY_THE_BOOK),
-        Habits(
-            "standard-1.1", "https://datatracker.ietf.org/doc/html/draft-scim-api-01", version="1.1", bulk=BY_THE_BOOK
-        ),
+        Habits("standard", "https://www.rfc-editor.org/rfc/rfc9865", paging="cursor", etags=True, bulk=BULK),
+        Habits("standard-1.1", "https://datatracker.ietf.org/doc/html/draft-scim-api-01", version="1.1", bulk=BULK),
         Habits(
             "entra-id",
             "https://learn.microsoft.com/entra/identity/app-provisioning/entra-id-scim-api-reference",
