@@ -53,17 +53,18 @@ def carried_out(bulk: Bulk, body: bytes, version: str, base_url: str, carry: Car
     """The answer to a Bulk request. Raises ScimError for one that is refused as a whole."""
     if len(body) > bulk.size:
         raise ScimError(413, f"the size of the bulk operation exceeds maxPayloadSize ({bulk.size})")
-    operations, failures = _operations(body)
+    operations, tolerated = _operations(body)
     if len(operations) > bulk.operations:
         raise ScimError(413, f"the number of operations exceeds maxOperations ({bulk.operations})")
     rows: list[dict[str, Any]] = []
+    failures = 0
     for one in operations:
         method, path = one["method"].upper(), one["path"]
         headers = ((b"if-match", one["version"].encode()),) if one.get("version") else ()
         answer = carry(method, path, b"" if one.get("data") is None else orjson.dumps(one["data"]), headers)
         rows.append(_row(bulk, one, answer, version, base_url))
-        failures -= answer.status >= 400
-        if not failures:
+        failures += answer.status >= 400
+        if tolerated and failures >= tolerated:
             break
     return orjson.dumps({"schemas": [_CORE_1 if version == "1.1" else _RESPONSE], "Operations": rows})
 

@@ -159,7 +159,7 @@ async def test_a_call_that_takes_access_away_waits_for_nobody(
     """No Bulk request comes back, and as many are on their way as may be: there is still a slot, and it is next."""
     server.held.clear()
     joiners = [
-        asyncio.create_task(together(calls, (post(f"{round_}{name}") for name in NAMES))) for round_ in range(40)
+        asyncio.create_task(together(calls, [post(f"{round_}{name}") for name in NAMES])) for round_ in range(40)
     ]
     await until(lambda: sum(call.path == "/Bulk" for call in transport.calls) == 3)
     out = asyncio.create_task(calls.call(patch("leaver", active=False), urgent=True))
