@@ -1,5 +1,6 @@
 """What fits into a Bulk request, and whose answer is whose."""
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.domain import scim1, scim2
 from orchestrator.domain.bulk import Answered, Operation, bulk_id, request_body, taken_along, taken_apart
 
+SAMPLES = Path(__file__).parents[2] / "samples/bulk"
 SCHEMA = scim2.BULK_SCHEMA
 ROOT = "https://crm.example.com/scim/v2"
 
@@ -68,24 +70,24 @@ def test_nobody_stays_behind_who_would_fit(waiting: list[Operation], schema: str
         assert twice or len(orjson.dumps(request_body(schema, [*together, one]))) > size
 
 
-def test_a_request_as_the_rfc_has_it() -> None:
-    body = request_body(
-        SCHEMA, [made("alice"), changed("b7c14771", "PUT", 'W/"4weymrEsh5O6cAEK"'), changed("5d", "DELETE")]
-    )
-    assert body == {
-        "schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],
-        "Operations": [
-            {"method": "POST", "bulkId": "1", "path": "/Users", "data": {"schemas": ["urn:user"], "userName": "alice"}},
-            {
-                "method": "PUT",
-                "bulkId": "2",
-                "path": "/Users/b7c14771",
-                "version": 'W/"4weymrEsh5O6cAEK"',
-                "data": {"title": "b7c14771"},
-            },
-            {"method": "DELETE", "bulkId": "3", "path": "/Users/5d"},
-        ],
+def test_the_sample_of_the_rfc() -> None:
+    """Its bulkIds are our own; only the answer to the POST carries one."""
+    sample = orjson.loads((SAMPLES / "rfc7644.json").read_bytes())
+    asked = [
+        Operation(one["method"], one["path"], one.get("data"), one.get("version"))
+        for one in sample["request"]["Operations"]
+    ]
+    assert request_body(SCHEMA, asked) == sample["request"]
+    answered = taken_apart(asked, sample["response"])
+    assert answered is not None
+    assert [one and one.status for one in answered] == [201, 200, 200, 204]
+    made_one = answered[0]
+    assert made_one is not None
+    assert made_one.body == {
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+        "id": "92b725cd-9465-4e7d-8c16-01f8e146b87a",
     }
+    assert made_one.headers["etag"] == 'W/"oY4m4wn58tkVjJxK"'
 
 
 # --- whose answer is whose --------------------------------------------------------------------------------------------
