@@ -182,6 +182,9 @@ def test_without_either_the_place_decides_if_nothing_is_missing_and_the_methods_
     read = taken_apart(asked, answers(*plain))
     assert [one and one.status for one in read or ()] == [200, 204, None], "the third does not even say what it was"
     assert taken_apart(asked, answers(*plain[:2])) == [None, None, None]
+    new = [{"method": "POST", "status": "201", "response": {"id": "1"}}, *plain[:2]]
+    read = taken_apart([made("ada"), *asked[:2]], answers(*new))
+    assert [one and one.status for one in read or ()] == [None, 200, 204], "an id is never guessed"
     crossed = taken_apart(asked, answers(plain[1], plain[0], plain[2]))
     assert crossed == [None, None, None]
 

@@ -19,6 +19,7 @@ from orchestrator.flows import calling
 from orchestrator.flows.application import Application
 from orchestrator.flows.bulk_calls import BulkCalls
 from orchestrator.flows.calling import Caller
+from orchestrator.flows.turns import Turn
 from orchestrator.ports import ApplicationHealth, ScimRequest, ScimResponse
 from tests.unit.flows.fakes import NOW, FakeTransport, rounds, until
 
@@ -162,9 +163,13 @@ async def test_a_call_that_takes_access_away_waits_for_nobody(
         asyncio.create_task(together(calls, [post(f"{round_}{name}") for name in NAMES])) for round_ in range(40)
     ]
     await until(lambda: sum(call.path == "/Bulk" for call in transport.calls) == 3)
+    before = len(transport.calls)
+    await until(lambda: len(transport.calls) >= before + 5)
+    before = len(transport.calls)
     out = asyncio.create_task(calls.call(patch("leaver", active=False), urgent=True))
     await until(lambda: any(call.path == "/Users/leaver" for call in transport.calls))
     assert max(sent(transport)) > 10, "they do wait"
+    assert [call.path for call in transport.calls].index("/Users/leaver") <= before + 1
     assert transport.under_way <= 4
     server.held.set()
     assert (await out).status == 200
@@ -274,6 +279,46 @@ async def test_when_the_one_in_front_is_cut_off_the_others_do_not_know(
     server.held.set()
     await tasks[0]
     assert caller.turns._taken == 0
+
+
+async def test_whoever_is_cancelled_in_the_moment_of_being_taken_along_is_not_sent(
+    calls: BulkCalls, caller: Caller, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up = caller.turns.give_up
+    tasks = [asyncio.create_task(calls.call(post(name), urgent=False)) for name in NAMES]
+
+    given_up: list[Turn] = []
+
+    def and_cancel(turn: Turn) -> bool:
+        given_up.append(turn)
+        given = give_up(turn)
+        if len(given_up) == 6:
+            tasks[6].cancel()  # it has not noticed yet
+        return given
+
+    monkeypatch.setattr(caller.turns, "give_up", and_cancel)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert sorted(server.done) == sorted(set(NAMES) - {"p6"})
+    assert caller.turns._taken == 0
+
+
+async def test_a_request_that_takes_as_long_as_its_operations_is_no_trouble(
+    calls: BulkCalls, caller: Caller, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sends = caller.turns.sends
+
+    def long_ago(turn: Turn) -> None:
+        sends(turn)
+        assert turn.sent is not None
+        turn.sent -= 5.0 if len(transport.calls) > 1 else 0.0  # the first two go alone
+
+    await calls.call(post("first"), urgent=False)
+    assert caller.adaptive is not None
+    caller.adaptive._slowed -= 10.0
+    monkeypatch.setattr(caller.turns, "sends", long_ago)
+    await together(calls, map(post, NAMES))
+    assert sent(transport) == [1, 1, 11]
+    assert caller.adaptive.width == 1.0
 
 
 # --- operations that fail ---------------------------------------------------------------------------------------------
@@ -422,6 +467,15 @@ async def test_bulk_that_never_works_is_given_up(
         assert len(statuses(told)) == (spared if number < 3 else 12)
         await asyncio.sleep(0.05)
     assert [call.path for call in transport.calls].count("/Bulk") == 3
+
+
+async def test_failures_with_successes_in_between_are_no_reason_to_give_up(
+    calls: BulkCalls, transport: FakeTransport, server: Server
+) -> None:
+    for number in range(8):
+        server.whole = [ScimResponse(500)] if number % 2 else []
+        await together(calls, (post(f"{number}{name}") for name in NAMES[:3]))
+    assert [call.path for call in transport.calls].count("/Bulk") == 8
 
 
 async def test_an_application_that_does_not_say_that_it_has_bulk_is_told_of_once(
