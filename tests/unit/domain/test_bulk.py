@@ -178,11 +178,15 @@ def test_without_a_bulk_id_the_location_decides_and_never_for_an_account_that_wa
 
 def test_without_either_the_place_decides_if_nothing_is_missing_and_the_methods_agree() -> None:
     asked = [changed("a"), changed("b", "DELETE"), changed("c")]
-    plain = [{"method": "patch", "status": "200"}, {"method": "DELETE", "status": "204"}, {"status": "200"}]
+    plain: list[dict[str, Any]] = [
+        {"method": "patch", "status": "200"},
+        {"method": "DELETE", "status": "204"},
+        {"status": "200"},
+    ]
     read = taken_apart(asked, answers(*plain))
     assert [one and one.status for one in read or ()] == [200, 204, None], "the third does not even say what it was"
     assert taken_apart(asked, answers(*plain[:2])) == [None, None, None]
-    new = [{"method": "POST", "status": "201", "response": {"id": "1"}}, *plain[:2]]
+    new: list[dict[str, Any]] = [{"method": "POST", "status": "201", "response": {"id": "1"}}, *plain[:2]]
     read = taken_apart([made("ada"), *asked[:2]], answers(*new))
     assert [one and one.status for one in read or ()] == [None, 200, 204], "an id is never guessed"
     crossed = taken_apart(asked, answers(plain[1], plain[0], plain[2]))
