@@ -248,6 +248,7 @@ class Runtime:
             longest_wait=timedelta(seconds=settings.budget.longest_wait_seconds),
             application=application,
             discover=settings.discover,
+            bulk=settings.bulk,
             watch=self.health_watch(),
             correlation=self.config.correlation(app),
         )

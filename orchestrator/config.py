@@ -186,6 +186,7 @@ class AppConfig(Table):
     budget: BudgetConfig = BudgetConfig()
     breaker: BreakerLimits | None = None
     max_members_per_patch: int = Field(default=500, ge=1)
+    bulk: bool = False
     reconcile_every_hours: float | None = Field(default=None, ge=0.1, le=8760)
     reconcile_fix: bool = False
 
@@ -240,6 +241,17 @@ class AppConfig(Table):
     def _fixes_what_it_reads(self) -> "AppConfig":
         if self.reconcile_fix and self.reconcile_every_hours is None:
             raise ValueError("reconcile_fix has no effect without reconcile_every_hours: say how often")
+        return self
+
+    @model_validator(mode="after")
+    def _can_use_bulk(self) -> "AppConfig":
+        if not self.bulk:
+            return self
+        dialect = dialects()[self.dialect]
+        if self.capabilities.known().over(dialect.capabilities).bulk is False:
+            raise ValueError(f"bulk has no effect: {dialect.title} has no Bulk; take it out")
+        if self.concurrency < 2:
+            raise ValueError("bulk needs a concurrency of 2 at least: one slot is left for whoever leaves")
         return self
 
     @property

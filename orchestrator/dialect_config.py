@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.dialects.base import Dialect
+from orchestrator.domain.bulk import MOST_OPERATIONS
 from orchestrator.domain.correlation import RuleText
 from orchestrator.domain.discovery import Capabilities
 from orchestrator.domain.scim_read import TOLERANCES
@@ -24,6 +25,9 @@ class CapabilitiesConfig(BaseModel):
     filter: bool | None = None
     etag: bool | None = None
     cursor: bool | None = None
+    bulk: bool | None = None
+    bulk_operations: int | None = Field(default=None, ge=2, le=MOST_OPERATIONS)
+    bulk_bytes: int | None = Field(default=None, ge=1_000)
     max_results: int | None = Field(default=None, ge=1, le=10_000)
 
     def known(self) -> Capabilities:

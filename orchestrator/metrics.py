@@ -16,6 +16,12 @@ CALL_SECONDS = Histogram(
     ["app"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+BULK_OPERATIONS = Histogram(
+    "jml_bulk_operations",
+    "Operations in each Bulk request; each of these requests is one call",
+    ["app"],
+    buckets=(2, 5, 10, 20, 50, 100),
+)
 DEPROVISION_SECONDS = Histogram(
     "jml_deprovision_seconds",
     "From the effective instant of an end to the read that shows the account inactive",

@@ -15,7 +15,8 @@ what is personal, one JSON object under the subject's key (`orchestrator.domain.
   Sealed: before, after (the mapped attributes that differ).
 - call_intended: state, read_back.
 - command_applied, account_verified: state, calls, groups_added, groups_removed, attempts, effective_at, received_at,
-  sent_at, verified_at. Sealed: account (its id in the application), before, after (what was changed).
+  sent_at, verified_at. A call is method, path and status; "bulk" stands before the status where it was one operation of
+  a Bulk request. Sealed: account (its id in the application), before, after (what was changed).
 - command_retried, command_parked: the same and code; next_attempt of the one, reason, leaver and candidates (how many
   accounts could be the person's) of the other. Sealed: candidates (their ids).
 - account_linked, account_unlinked: state, reason. Sealed: account, before.

@@ -28,7 +28,7 @@ EMBEDDED_ACCOUNTS = 4000
 
 
 async def bench_converge(
-    kafka: str, store: str, *, count: int, concurrency: int, latency: float, progress: Progress
+    kafka: str, store: str, *, count: int, concurrency: int, latency: float, progress: Progress, bulk: bool = False
 ) -> dict[str, Any]:
     """Measure; the result names broker, store and sizes."""
     if kafka == EMBEDDED:
@@ -37,7 +37,7 @@ async def bench_converge(
         progress("floor", 0, count)
         floor_seconds = await _floor(server.base_url, count, concurrency)
     async with ServerProcess("plain", latency=latency) as server:
-        policy = application_policy(server.base_url, groups="[]", concurrency=concurrency)
+        policy = application_policy(server.base_url, groups="[]", concurrency=concurrency, bulk=bulk)
         async with open_place(kafka, store, {"app": policy}) as place:
             await publish(place.bootstrap, [joiner(number) for number in range(count)])
             async with open_runtime(place.config, broker=place.embedded) as runtime:
@@ -68,6 +68,7 @@ async def bench_converge(
         "accounts": count,
         "concurrency": concurrency,
         "latency_ms": latency * 1000,
+        "bulk": bulk,
         "seconds": round(seconds, 3),
         "calls_per_second": round(count / seconds),
         "floor_calls_per_second": round(count / floor_seconds),

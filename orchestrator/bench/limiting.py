@@ -39,13 +39,21 @@ Call = Mapping[str, Any]
 
 
 async def bench_limited(
-    kafka: str, store: str, *, count: int, limit: float, concurrency: int, latency: float, progress: Progress
+    kafka: str,
+    store: str,
+    *,
+    count: int,
+    limit: float,
+    concurrency: int,
+    latency: float,
+    progress: Progress,
+    bulk: bool = False,
 ) -> dict[str, Any]:
     """Measure; the result names broker, store and sizes."""
     if kafka == EMBEDDED:
         count = min(count, EMBEDDED_PEOPLE)
     with tempfile.TemporaryDirectory(prefix="jml-bench-") as folder:
-        limited = await _lane(kafka, store, Path(folder), count, limit, concurrency, latency, progress)
+        limited = await _lane(kafka, store, Path(folder), count, limit, concurrency, latency, progress, bulk)
         merged = await _calls(kafka, store, Path(folder), count, concurrency, latency, progress)
     return {
         "bench": "converge",
@@ -54,6 +62,7 @@ async def bench_limited(
         "limit_per_second": limit,
         "concurrency": concurrency,
         "latency_ms": latency * 1000,
+        "bulk": bulk,
         **limited,
         **merged,
     }
@@ -68,11 +77,12 @@ async def _lane(
     concurrency: int,
     latency: float,
     progress: Progress,
+    bulk: bool,
 ) -> dict[str, Any]:
     journal = folder / "limited.jsonl"
     async with ServerProcess("plain", latency=latency, journal=journal) as server:
         policy = application_policy(
-            server.base_url, groups="[]", concurrency=concurrency, budget={"calls_per_second": limit}
+            server.base_url, groups="[]", concurrency=concurrency, budget={"calls_per_second": limit}, bulk=bulk
         )
         async with open_place(kafka, store, {"app": policy}) as place:
             await publish(place.bootstrap, [joiner(LEAVER)])
@@ -98,6 +108,7 @@ async def _lane(
     within = sum(creates[0] <= moment <= creates[-1] for moment in every)
     return {
         "place": {"broker": place.broker, "store": place.store},
+        "joiners_per_second": round((count - 1) / seconds, 1) if seconds else None,
         "used_of_limit": round(within / seconds / limit, 3),
         "most_in_a_window": most_in_a_window(every, window),
         "limit_of_a_window": round(limit * window),

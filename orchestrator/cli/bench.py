@@ -71,6 +71,7 @@ def converge(
         float | None,
         typer.Option(min=0.1, help="Keep to so many calls a second instead, and count what groups and changes cost."),
     ] = None,
+    bulk: Annotated[bool, typer.Option("--bulk", help="Let creates go together in Bulk requests.")] = False,
     kafka: Kafka = EMBEDDED,
     store: Store = "sqlite",
     as_json: AsJson = False,
@@ -89,14 +90,21 @@ def converge(
         sizes = {"count": accounts, "concurrency": concurrency}
         with Bars() as bars:
             _report(
-                bench_limited(kafka, store, **sizes, limit=limit, latency=latency_ms / 1000, progress=bars), as_json
+                bench_limited(kafka, store, **sizes, limit=limit, latency=latency_ms / 1000, progress=bars, bulk=bulk),
+                as_json,
             )
         return
 
     with Bars() as bars:
         _report(
             bench_converge(
-                kafka, store, count=accounts, concurrency=concurrency, latency=latency_ms / 1000, progress=bars
+                kafka,
+                store,
+                count=accounts,
+                concurrency=concurrency,
+                latency=latency_ms / 1000,
+                progress=bars,
+                bulk=bulk,
             ),
             as_json,
         )

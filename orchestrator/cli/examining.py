@@ -58,6 +58,7 @@ def _told(name: str, settings: AppConfig, application: Application, examined: Ex
         "users": examined.users,
         "answered": list(examined.answered),
         "capabilities": asdict(application.capabilities),
+        "bulk": settings.bulk,
         "limits": [limit._asdict() for limit in dialect.limits],
         "note": dialect.note,
         "attributes": None
@@ -75,6 +76,8 @@ def _print(told: Mapping[str, Any]) -> None:
         *((name, _shown(value)) for name, value in told["capabilities"].items()),
     ]
     print_table(f"{told['app']} at {told['base_url']}", ("what", "found"), rows)
+    if told["bulk"] and not told["capabilities"]["bulk"]:
+        print_line("bulk is configured and the application does not say that it has Bulk: calls go one by one")
     if told["note"]:
         print_line(f"note: {told['note']}")
     if told["attributes"] is None:

@@ -102,7 +102,7 @@ class Bucket:
     def _set(self, share: float) -> None:
         calls = self.limit.calls * share
         self._calls = max(floor(calls + 1e-9), 1) if share > 0 else 0
-        self._window = self.limit.seconds * max(1.0, 1 / calls) if share > 0 else inf
+        self._window = self.limit.seconds * (max(1.0, 1 / calls) if share > 0 else 1.0)
         if self.limit.burst is not None:
             burst = self.limit.burst * share
         else:

@@ -14,6 +14,7 @@ ENTERPRISE_1 = "urn:scim:schemas:extension:enterprise:1.0"
 CONTENT_TYPE = "application/json"
 ACCEPT = "application/json"
 CONFIG_PATH = "/ServiceProviderConfigs"
+BULK_SCHEMA = CORE
 
 
 def create(resource: Mapping[str, Any], *, active: bool = True) -> dict[str, Any]:

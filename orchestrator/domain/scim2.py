@@ -19,6 +19,7 @@ from orchestrator.domain.scim_diff import (
 CONTENT_TYPE = "application/scim+json"
 ACCEPT = "application/scim+json, application/json"
 CONFIG_PATH = "/ServiceProviderConfig"
+BULK_SCHEMA = "urn:ietf:params:scim:api:messages:2.0:BulkRequest"
 
 
 def create(resource: Mapping[str, Any], *, active: bool = True) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.domain.account import Account, Progress, takes_access
 from orchestrator.domain.unique_names import Paths, numbered
 from orchestrator.errors import Ambiguous, Unavailable
-from orchestrator.flows.calling import Caller
+from orchestrator.flows.calling import Calls
 from orchestrator.ports import ScimRequest, ScimResponse
 
 
@@ -26,7 +26,8 @@ class Remote:
     resource: Mapping[str, Any]
     groups: tuple[str, ...]
     calls: list[list[Any]] = field(default_factory=list)
-    """Method, path and status of each call, for the audit; the account's id is not in it."""
+    """Method, path and status of each call, for the audit; the account's id is not in it. Between path and status
+    stands "bulk" where it was one operation of a Bulk request."""
     before: Mapping[str, Any] = field(default_factory=dict)
     """The attributes as they were found, before anything was changed."""
     added: tuple[str, ...] = ()
@@ -57,7 +58,7 @@ class Call:
 
     intend: Callable[["Call"], Awaitable[bool]]
     """Saves anew what is intended; False when the account has a new owner."""
-    caller: Caller
+    caller: Calls
     account: Account
     progress: Progress
     remote: Remote
@@ -122,7 +123,8 @@ class Call:
         except Unavailable:
             self.doubted = self.doubted or request.method != "GET"
             raise
-        self.remote.calls.append([request.method, _impersonal(request.path), answer.status])
+        way = ("bulk",) if answer.in_bulk else ()
+        self.remote.calls.append([request.method, _impersonal(request.path), *way, answer.status])
         return answer
 
 

@@ -29,6 +29,7 @@ class Codec(Protocol):
     CONTENT_TYPE: str
     ACCEPT: str
     CONFIG_PATH: str
+    BULK_SCHEMA: str
 
     def create(self, resource: Mapping[str, Any], *, active: bool) -> dict[str, Any]: ...
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 
@@ -98,6 +99,21 @@ class Gate:
                 return
 
 
+class Calls(Protocol):
+    """What the flows of one account need: a call, whichever way it goes."""
+
+    async def call(
+        self,
+        request: ScimRequest,
+        *,
+        urgent: bool,
+        correlation_id: str = "",
+        may_send: Callable[[], Awaitable[None]] | None = None,
+    ) -> ScimResponse:
+        """See `Caller.call`."""
+        ...
+
+
 @dataclass
 class Caller:
     """Sends calls to one application and turns answers into errors; see `domain.outcome.classify`.
@@ -133,19 +149,21 @@ class Caller:
         urgent: bool,
         correlation_id: str = "",
         may_send: Callable[[], Awaitable[None]] | None = None,
+        turn: Turn | None = None,
     ) -> ScimResponse:
         """Send when the gate is open and a slot is free. `may_send` is asked at the last moment and may raise; what it
         awaits holds the slot, so that nobody has to stand in line again afterwards.
 
         While the application is out of order the call waits for a probe to succeed, and is sent then. A call that is
-        still forbidden after that is refused for its own sake. Raises the other errors of `ports.ScimTransport` and
-        `domain.outcome`; 404 and 409 are returned.
+        still forbidden after that is refused for its own sake. `turn` is one that was taken already. Raises the other
+        errors of `ports.ScimTransport` and `domain.outcome`; 404 and 409 are returned.
         """
         refused = 0
         kind = kind_of(request.method, request.path)
         while True:
-            await self.gate.passed()
-            turn = await self.turns.take(kind, urgent=urgent)
+            if turn is None:
+                await self.gate.passed()
+                turn = await self.turns.take(kind, urgent=urgent)
             try:
                 if may_send is not None:
                     await may_send()
@@ -156,9 +174,10 @@ class Caller:
                 refused += 1
                 if refused > 1 and error.status == 403:
                     raise Rejected("the application forbids this call (403) and allows others") from error
-                await self._pause(error)
+                await self.pause(error)
             finally:
                 self.turns.end(turn)
+                turn = None
 
     async def look(self, request: ScimRequest, *, urgent: bool = True) -> ScimResponse:
         """Send a question that may well be refused, and return whatever came back: no answer to it says anything of the
@@ -176,23 +195,37 @@ class Caller:
             self.turns.end(turn)
 
     async def _send(self, request: ScimRequest, correlation_id: str, turn: Turn) -> ScimResponse:
+        response, error = await self.exchange(request, turn, correlation_id=correlation_id)
+        if error is not None:
+            raise error
+        return response
+
+    async def exchange(
+        self, request: ScimRequest, turn: Turn, *, correlation_id: str = "", operations: int = 1
+    ) -> tuple[ScimResponse, ScimError | None]:
+        """Send within a turn; what came back and what it means. `operations` is how many changes the call makes, which
+        takes it as much longer. Raises what `ports.ScimTransport` does."""
         self.turns.sends(turn)
         response = await self.transport.send(request, correlation_id=correlation_id)
         if _is_page(response):
-            raise _not_scim(request, response)
+            return response, _not_scim(request, response)
         if response.status < 300 and request.method != "GET":
             self._probe_after = FIRST_PROBE_SECONDS
-        error = self._judge(response, turn)
+        return response, await self.understand(response, turn, operations=operations)
+
+    async def understand(
+        self, response: ScimResponse, turn: Turn | None = None, *, operations: int = 1
+    ) -> ScimError | None:
+        """What an answer means for whoever asked; what it means for everybody is obeyed."""
+        error = self._judge(response, turn, operations)
         if isinstance(error, RateLimited | Unavailable) and error.not_before is not None:
             await self._hold(error.not_before, str(error))  # before anything is awaited: others are about to call
         elif self._throttled and self.gate.not_before is None:
             self._throttled = False
             await self.on_health(ApplicationHealth("open", "", self.clock.now()))
-        if error is not None:
-            raise error
-        return response
+        return error
 
-    def _judge(self, response: ScimResponse, turn: Turn | None = None) -> ScimError | None:
+    def _judge(self, response: ScimResponse, turn: Turn | None = None, operations: int = 1) -> ScimError | None:
         """What the answer means, and how hard we may press from now on."""
         now, at = self.clock.now(), asyncio.get_running_loop().time()
         if self.adaptive is None:
@@ -202,7 +235,7 @@ class Caller:
         if response.status in (429, 503):
             adaptive.refused(at)
         elif turn is not None and turn.sent is not None:
-            adaptive.answered(at - turn.sent, at)
+            adaptive.answered((at - turn.sent) / operations, at)
         if adaptive.pace != before[0]:
             self.budget.adapt(adaptive.pace, at)
         if adaptive.width != before[1]:
@@ -219,7 +252,8 @@ class Caller:
             self._throttled = True
             await self.on_health(ApplicationHealth("throttled", reason, self.clock.now(), moment))
 
-    async def _pause(self, error: ApplicationDown) -> None:
+    async def pause(self, error: ApplicationDown) -> None:
+        """The application as a whole is out of order: nobody calls until a probe succeeds."""
         if self.gate.pause(str(error)):
             log.error("application_paused", app=self.app, reason=str(error))
             self._paused_at = self.clock.now()

@@ -33,7 +33,7 @@ from orchestrator.flows.account_call import Call, Fenced, Remote
 from orchestrator.flows.account_steps import OPEN_INTENT, Steps
 from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import Entry, actor_of
-from orchestrator.flows.calling import Caller
+from orchestrator.flows.calling import Calls
 from orchestrator.flows.finding import Finder
 from orchestrator.flows.group_commit import Loader, Saver
 from orchestrator.flows.membership import Membership
@@ -66,7 +66,7 @@ class Converge:
     def __init__(
         self,
         app: str,
-        caller: Caller,
+        caller: Calls,
         membership: Membership,
         loader: Loader,
         saver: Saver,

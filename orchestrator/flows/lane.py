@@ -15,7 +15,8 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.flows.account_queues import DRAIN_SECONDS, AccountQueues
 from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import AuditWriter, Entry
-from orchestrator.flows.calling import Caller
+from orchestrator.flows.bulk_calls import BulkCalls
+from orchestrator.flows.calling import Caller, Calls
 from orchestrator.flows.converge import PARKED_LEAVER, Converge
 from orchestrator.flows.discovery import Discovery
 from orchestrator.flows.group_commit import Loader, Saver
@@ -54,6 +55,7 @@ class Lanes:
         longest_wait: timedelta = LONGEST_WAIT,
         application: Application | None = None,
         discover: bool = False,
+        bulk: bool = False,
         watch: HealthWatch | None = None,
         correlation: Correlation | None = None,
     ) -> None:
@@ -85,9 +87,10 @@ class Lanes:
             chunk=members_per_patch,
             on_waiting=self._go_on,
         )
+        calls: Calls = BulkCalls(app, self._caller, self.application) if bulk else self._caller
         converge = Converge(
             app,
-            self._caller,
+            calls,
             self._membership,
             self._loader,
             self._saver,

@@ -18,7 +18,8 @@ class Turn:
 
     kind: CallKind
     urgent: bool
-    granted: "asyncio.Future[None]"
+    granted: "asyncio.Future[bool]"
+    """True when the call may go out, False when another one took it along."""
     number: int
     sent: float | None = field(default=None)
     """When the call went out; None while it has not."""
@@ -40,18 +41,42 @@ class Turns:
 
     async def take(self, kind: CallKind = CallKind.READ, *, urgent: bool) -> Turn:
         """Wait for a turn."""
-        loop = asyncio.get_running_loop()
-        turn = Turn(kind, urgent, loop.create_future(), self._number)
+        turn = self.line_up(kind, urgent=urgent)
+        await self.granted(turn)
+        return turn
+
+    def line_up(self, kind: CallKind, *, urgent: bool) -> Turn:
+        """Stand in line, without waiting yet; see `granted`."""
+        turn = Turn(kind, urgent, asyncio.get_running_loop().create_future(), self._number)
         self._number += 1
         self._waiting[urgent][kind].append(turn)
         self._grant()
+        return turn
+
+    async def granted(self, turn: Turn) -> bool:
+        """Wait for the turn. False when it was given up meanwhile, so that there is nothing to end."""
         try:
-            await turn.granted
+            return await turn.granted
         except asyncio.CancelledError:
-            if turn.granted.done() and not turn.granted.cancelled():
+            if turn.granted.done() and not turn.granted.cancelled() and turn.granted.result():
                 self.end(turn)  # it was given to us in the moment of cancellation
             raise
-        return turn
+
+    def give_up(self, turn: Turn) -> bool:
+        """Out of the line, at no cost, because another call takes this one along. False when it is too late."""
+        if turn.granted.done():
+            return False
+        turn.granted.set_result(False)
+        return True
+
+    @property
+    def open(self) -> int:
+        """How many calls may be under way at once."""
+        return self._open
+
+    def is_scarce(self, kind: CallKind) -> bool:
+        """Whether the budget has no room for one more of them now."""
+        return self.budget.wait(kind, asyncio.get_running_loop().time(), urgent=False) > 0
 
     def sends(self, turn: Turn) -> None:
         """The call goes out now."""
@@ -87,7 +112,7 @@ class Turns:
                     self._timer = asyncio.get_running_loop().call_later(max(wait, 0.0005), self._grant)
                 return
             self._taken += 1
-            turn.granted.set_result(None)
+            turn.granted.set_result(True)
 
     def _next(self) -> tuple[Turn | None, float]:
         """Who goes now, or in how many seconds somebody may."""
@@ -97,7 +122,7 @@ class Turns:
             ready: Turn | None = None
             for kind, line in lines.items():
                 while line and line[0].granted.done():
-                    line.popleft()  # cancelled
+                    line.popleft()  # cancelled, or taken along
                 if not line:
                     continue
                 wait = self.budget.wait(kind, now, urgent=urgent)

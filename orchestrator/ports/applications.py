@@ -23,6 +23,8 @@ class ScimResponse:
     status: int
     body: dict[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    in_bulk: bool = False
+    """Whether it answers one of several operations that went out together (RFC 7644, section 3.7)."""
 
 
 class ScimTransport(Protocol):

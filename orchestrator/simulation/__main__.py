@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterable
 
 from orchestrator.simulation.backlog import Backlog
+from orchestrator.simulation.crowd import Crowd
 from orchestrator.simulation.handover import Handover
 from orchestrator.simulation.invariants import judge
 from orchestrator.simulation.mutants import FURTHER, MUTANTS, SHOWN_BY
 from orchestrator.simulation.world import World
 from orchestrator.simulation.year import END, ZONES, Year
 
-WORLDS: dict[str, type[World]] = {"seeds": World, "backlog": Backlog, "handover": Handover}
+WORLDS: dict[str, type[World]] = {"seeds": World, "backlog": Backlog, "handover": Handover, "crowd": Crowd}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="?",
         choices=[*WORLDS, "year"],
         help="worlds of chance (seeds), one leaver behind a line of joiners (backlog), a rebalance during long calls "
-        "(handover), or a year of contractors; without it seeds, or what shows the mutant",
+        "(handover), many people and Bulk requests (crowd), or a year of contractors; without it seeds, or what shows "
+        "the mutant",
     )
     parser.add_argument("--people", type=int, default=1000, help="of the year")
     given = parser.parse_args(arguments)

@@ -16,9 +16,13 @@ import orjson
 
 from orchestrator.adapters.kafka.consuming import next_offsets
 from orchestrator.bootstrap import Role, Runtime
+from orchestrator.dialects import STANDARD, dialects
+from orchestrator.domain.budget import Limit
+from orchestrator.domain.discovery import Capabilities
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import StoreUnavailable
+from orchestrator.flows.application import Application
 from orchestrator.flows.audit import AuditFlow
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.breaking import Breaker
@@ -86,6 +90,8 @@ class Plant:
     audit_log: MemoryAuditLog = field(default_factory=MemoryAuditLog)
     concurrency: int = CONCURRENCY
     """Calls at once to one application, from one process."""
+    limits: tuple[Limit, ...] = ()
+    bulk: bool = False
     breaker: Breaker = field(default_factory=Breaker)
 
 
@@ -128,6 +134,9 @@ class SimulatedRuntime:
             backoff=Backoff(1.0, 20.0),
             attempts=8,
             members_per_patch=3,
+            limits=plant.limits,
+            application=Application(dialects()[STANDARD], Capabilities(bulk=True)) if plant.bulk else None,
+            bulk=plant.bulk,
             watch=self._watch,
         )
 

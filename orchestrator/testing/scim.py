@@ -28,6 +28,8 @@ Fate = Literal[
     "twice",  # a proxy sends it again; the second answer is the one that comes, late
     "error",  # answered with `status`, not done
     "ineffective",  # answered with success, not done
+    "halfway",  # of a Bulk request the first half is done and answered, the rest is neither
+    "patchy",  # a Bulk request is done, and the answer leaves every second operation out
 ]
 
 
@@ -196,8 +198,12 @@ class MemoryScim:
 
     # --- serving --------------------------------------------------------------------------------------------------
 
-    def serve(self, request: ScimRequest, caller: str, sent_at: float, *, effective: bool = True) -> ScimResponse:
-        """Carry one call out and write it into the journal."""
+    def serve(
+        self, request: ScimRequest, caller: str, sent_at: float, *, effective: bool = True, fate: Fate = "served"
+    ) -> ScimResponse:
+        """Carry one call out and write it into the journal; of a Bulk request each operation as a call of its own."""
+        if request.path == "/Bulk":
+            return self._serve_all(request, caller, sent_at, effective, fate)
         user_id = request.path.removeprefix("/Users/") if request.path.startswith("/Users/") else ""
         before = self.state(user_id)
         kept = (_copy(self.users), _copy(self.groups)) if not effective else None
@@ -229,6 +235,17 @@ class MemoryScim:
             )
         )
         return response
+
+    def _serve_all(
+        self, request: ScimRequest, caller: str, sent_at: float, effective: bool, fate: Fate
+    ) -> ScimResponse:
+        rows: list[dict[str, Any]] = []
+        operations = list(zip(_operations(request), singles(request), strict=True))
+        for one, single in operations[: len(operations) // 2] if fate == "halfway" else operations:
+            answer = self.serve(single, caller, sent_at, effective=effective)
+            row = {"method": single.method, "bulkId": one["bulkId"], "status": str(answer.status)}
+            rows.append(row if answer.body is None else {**row, "response": answer.body})
+        return ScimResponse(200, {"Operations": rows[::2] if fate == "patchy" else rows})
 
     def refuse(self, request: ScimRequest, caller: str, sent_at: float, plan: Plan) -> ScimResponse:
         """Answer without doing anything."""
@@ -353,13 +370,14 @@ class MemoryScimTransport:
         server, loop = self.server, asyncio.get_running_loop()
         plan, sent_at = server.temper.plan(request), loop.time()
         server.sent.append((sent_at, self.caller))
-        span = Span(self.caller, server.person(request), sent_at)
-        if request.method != "GET" and span.person:
-            server.spans.append(span)
+        people = [server.person(one) for one in singles(request) if one.method != "GET"]
+        spans = [Span(self.caller, person, sent_at) for person in people if person]
+        server.spans += spans
         try:
             return await self._send(request, plan, sent_at)
         finally:
-            span.ended = loop.time()
+            for span in spans:
+                span.ended = loop.time()
 
     async def _send(self, request: ScimRequest, plan: Plan, sent_at: float) -> ScimResponse:
         server, loop = self.server, asyncio.get_running_loop()
@@ -389,7 +407,7 @@ class MemoryScimTransport:
             return self.server.refuse(request, self.caller, sent_at, plan)
         if plan.fate == "ineffective":
             return self.server.serve(request, self.caller, sent_at, effective=False)
-        response = self.server.serve(request, self.caller, sent_at)
+        response = self.server.serve(request, self.caller, sent_at, fate=plan.fate)
         if plan.fate == "twice":
             response = self.server.serve(request, self.caller, sent_at)
         return response
@@ -399,6 +417,17 @@ class MemoryScimTransport:
         if wish.isdigit():
             now = asyncio.get_running_loop().time()
             self.server.wishes.append(Wish(self.caller, now, now + int(wish)))
+
+
+def _operations(request: ScimRequest) -> list[dict[str, Any]]:
+    return list((request.body or {}).get("Operations", ()))
+
+
+def singles(request: ScimRequest) -> list[ScimRequest]:
+    """The calls that a request stands for: itself, or the operations of a Bulk request (RFC 7644, section 3.7)."""
+    if request.path != "/Bulk":
+        return [request]
+    return [ScimRequest(one["method"], one["path"], one.get("data")) for one in _operations(request)]
 
 
 def _answer(answer: "asyncio.Future[ScimResponse]", response: ScimResponse) -> None:

@@ -24,6 +24,7 @@ from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore
 from orchestrator.dialects import dialects
 from orchestrator.domain.account import Account, AccountStatus, Progress, command_kind, lane
+from orchestrator.domain.budget import Limit
 from orchestrator.domain.correlation import Correlation
 from orchestrator.domain.person import Decision, Person
 from orchestrator.domain.retry import Backoff
@@ -162,6 +163,8 @@ class Connector:
         discover: bool = False,
         create_groups: bool = True,
         correlation: Correlation | None = None,
+        bulk: bool = False,
+        limits: Sequence[Limit] = (),
     ) -> None:
         self.office = office
         self.clock = clock
@@ -194,6 +197,8 @@ class Connector:
             application=application,
             discover=discover,
             correlation=correlation,
+            bulk=bulk,
+            limits=limits,
         )
         self.relay = RelayFlow(SqlAttentionStore(office.database), outbox_store, self._outbox, self, clock)
 

@@ -7,6 +7,9 @@ would meet itself and pass.
 from dataclasses import dataclass
 from typing import Literal
 
+from .bulk import BY_THE_BOOK as BULK
+from .bulk import Bulk
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -57,6 +60,7 @@ class Habits:
     group_shows_members: bool = True
     most_member_changes: int = 0
 
+    bulk: Bulk | None = None
     ids: Literal["uuid", "number", "externalId"] = "uuid"
     no_schemas: bool = False
     booleans_as_text: bool = False
@@ -78,8 +82,8 @@ _ONE_VALUE = frozenset({"emails", "phoneNumbers", "addresses", "roles", "entitle
 VENDORS = {
     one.name: one
     for one in (
-        Habits("standard", "https://www.rfc-editor.org/rfc/rfc9865", paging="cursor", etags=True),
-        Habits("standard-1.1", "https://datatracker.ietf.org/doc/html/draft-scim-api-01", version="1.1"),
+        Habits("standard", "https://www.rfc-editor.org/rfc/rfc9865", paging="cursor", etags=True, bulk=BULK),
+        Habits("standard-1.1", "https://datatracker.ietf.org/doc/html/draft-scim-api-01", version="1.1", bulk=BULK),
         Habits(
             "entra-id",
             "https://learn.microsoft.com/entra/identity/app-provisioning/entra-id-scim-api-reference",

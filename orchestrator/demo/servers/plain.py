@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from . import bulk as bulk_endpoint
 from .asgi import BASE_PATH, SCIM_JSON, Headers, Receive, Scope, Send, error_body, read_body, send_answer
 from .directory import GROUP, USER, Directory, Row, Table
 from .patching import CORE, ENTERPRISE, READ_ONLY, Path, ScimError, apply, operations, parse_filter, parse_path
@@ -55,8 +56,15 @@ class Plain:
     `handle` itself and lose, delay or garble what that returned.
     """
 
-    def __init__(self, *, latency: float = 0.0, behave: Behave | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        latency: float = 0.0,
+        behave: Behave | None = None,
+        bulk: bulk_endpoint.Bulk | None = bulk_endpoint.BY_THE_BOOK,
+    ) -> None:
         self.directory = Directory()
+        self.bulk = bulk
         self._latency = latency
         self._behave = behave
 
@@ -80,9 +88,11 @@ class Plain:
 
     def _route(self, request: Request) -> Response:
         endpoint, _, id_ = request.path.strip("/").partition("/")
+        if endpoint == bulk_endpoint.ENDPOINT and request.method == "POST" and self.bulk is not None:
+            return self._bulk(request, self.bulk)
         table = self.directory.table(endpoint)
         if table is None:
-            return _discover(request, endpoint, id_)
+            return _discover(request, endpoint, id_, self.bulk)
         match request.method, bool(id_):
             case "GET", True:
                 return _answer(200, _rendered(table.get(id_), request.query))
@@ -103,6 +113,12 @@ class Plain:
                 self.directory.delete(table, id_)
                 return Response(204)
         raise ScimError(405, f"{request.method} is not supported here")
+
+    def _bulk(self, request: Request, bulk: bulk_endpoint.Bulk, version: str = "2.0") -> Response:
+        def carry(method: str, path: str, body: bytes, headers: Headers) -> bulk_endpoint.Answer:
+            return bulk_endpoint.Answer(*self.handle(Request(method, path, {}, headers, body, request.base_url)))
+
+        return Response(200, bulk_endpoint.carried_out(bulk, request.body, version, request.base_url, carry))
 
     def _writable(self, table: Table, row: Row) -> Row:
         """Return what a client may set of a whole resource, in the form in which we keep it."""
@@ -220,12 +236,13 @@ def _listed(page: list[Row], total: int, start: int = 1) -> Row:
     }
 
 
-def _discover(request: Request, endpoint: str, id_: str) -> Response:
+def _discover(request: Request, endpoint: str, id_: str, bulk: bulk_endpoint.Bulk | None = None) -> Response:
     """Answer the discovery endpoints (RFC 7644, 4), as little as a client needs."""
     if request.method != "GET":
         raise ScimError(404, f"there is no endpoint {request.path}")
     if endpoint == "ServiceProviderConfig":
-        return _answer(200, _SERVICE_PROVIDER_CONFIG)
+        offered = {"supported": False, "maxOperations": 0, "maxPayloadSize": 0} if bulk is None else bulk.described()
+        return _answer(200, {**_SERVICE_PROVIDER_CONFIG, "bulk": offered})
     if endpoint not in _DISCOVERY:
         raise ScimError(404, f"there is no endpoint {request.path}")
     documents = _DISCOVERY[endpoint]
@@ -239,7 +256,6 @@ def _discover(request: Request, endpoint: str, id_: str) -> Response:
 _SERVICE_PROVIDER_CONFIG: Row = {
     "schemas": [f"{_DISCOVERY_SCHEMA}ServiceProviderConfig"],
     "patch": {"supported": True},
-    "bulk": {"supported": False, "maxOperations": 0, "maxPayloadSize": 0},
     "filter": {"supported": True, "maxResults": _MAX_COUNT},
     "changePassword": {"supported": False},
     "sort": {"supported": False},

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from .asgi import error_body
+from .bulk import ENDPOINT
 from .directory import USER, Row, Table
 from .habits import Habits, Rate
 from .patching import ENTERPRISE, ScimError, operations, parse_path
@@ -45,7 +46,7 @@ class Vendor(Plain):
     """The ASGI application. `enforce` makes it refuse what passes the vendor's rates."""
 
     def __init__(self, habits: Habits, *, enforce: bool = False, behave: Behave | None = None) -> None:
-        super().__init__(behave=behave)
+        super().__init__(behave=behave, bulk=habits.bulk)
         self.habits = habits
         self.directory.users = _Users(habits)
         self._enforce = enforce
@@ -95,6 +96,10 @@ class Vendor(Plain):
         endpoint, _, id_ = request.path.strip("/").partition("/")
         if endpoint in (*_CONFIGS.values(), "ResourceTypes", "Schemas"):
             return self._described(request, endpoint)
+        if endpoint == ENDPOINT:
+            if habits.bulk is None or request.method != "POST":
+                raise ScimError(404, f"there is no endpoint /{endpoint}")
+            return self._bulk(request, habits.bulk, habits.version)
         users = endpoint == "Users"
         if not users and (habits.groups == "no" or (request.method == "POST" and habits.groups == "fixed")):
             raise ScimError(404 if habits.groups == "no" else 405, "groups are made elsewhere")
@@ -204,7 +209,7 @@ class Vendor(Plain):
             return super()._route(request)
         document = {
             "patch": {"supported": habits.user_patch},
-            "bulk": {"supported": False},
+            "bulk": habits.bulk.described() if habits.bulk else {"supported": False},
             "filter": {"supported": True, "maxResults": habits.max_count},
             "sort": {"supported": False},
             "etag": {"supported": habits.etags},

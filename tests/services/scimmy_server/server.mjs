@@ -49,6 +49,8 @@ for (const [type, rows, unique] of [
   const { ingress, egress, degress } = keep(rows, unique);
   SCIMMY.Resources.declare(type).ingress(ingress).egress(egress).degress(degress);
 }
+// Small enough for a test to meet both limits.
+SCIMMY.Config.set("bulk", { supported: true, maxOperations: 20, maxPayloadSize: 8192 });
 SCIMMY.Resources.User.extend(SCIMMY.Schemas.EnterpriseUser, false);
 
 const app = express();

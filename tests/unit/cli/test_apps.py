@@ -73,6 +73,17 @@ def test_it_says_what_an_application_is_and_where_the_mapping_does_not_fit(
     assert [call.method for call in application.calls if call.method != "GET"] == []
 
 
+def test_bulk_that_an_application_does_not_have_is_told(jml: Jml, config: Path, application: Application) -> None:
+    config.write_text(
+        CONFIG.format(base_url=application.base_url, dialect="standard").replace("dialect", "bulk = true\ndialect")
+    )
+    assert "bulk is configured" not in jml("apps", "test", "crm").out
+    application.plain.bulk = None
+    answer = jml("apps", "test", "crm")
+    assert "bulk is configured and the application does not say that it has Bulk" in " ".join(answer.out.split())
+    assert jml("apps", "test", "crm", "--json").json["bulk"] is True
+
+
 def test_an_application_without_a_schema_is_no_failure(jml: Jml, config: Path, application: Application) -> None:
     config.write_text(CONFIG.format(base_url=application.base_url, dialect="slack"))
     answer = jml("apps", "test", "crm")

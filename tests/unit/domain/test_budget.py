@@ -274,3 +274,14 @@ def test_an_application_that_is_always_slow_is_not_in_trouble() -> None:
     for call in range(200):
         adaptive.answered(2.0, call * 0.5)
     assert adaptive.width == 1.0
+
+
+def test_a_call_that_ends_while_the_process_has_no_share_is_not_counted_for_ever() -> None:
+    """Its partitions were taken away in the middle of it, and came back."""
+    budget = Budget([Limit("any", 1, 1.0)])
+    budget.take(CallKind.READ, 0.0)
+    budget.resize(0.0, 0.5)
+    budget.done(CallKind.READ, 0.0, 0.6)
+    assert budget.wait(CallKind.READ, 0.7, urgent=True) == float("inf")
+    budget.resize(1.0, 5.0)
+    assert budget.wait(CallKind.READ, 10.0, urgent=False) == 0.0
