@@ -15,7 +15,7 @@ from orchestrator.config import Config
 from orchestrator.domain.paths import split_path
 from orchestrator.errors import UserError
 from orchestrator.flows.adopt import Adopted, Adoption, Fate
-from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.listing import users
 from orchestrator.ports import Publisher
 from schemas.audit import AuditKind
@@ -78,7 +78,11 @@ async def _import(
     config: Config, name: str, path: tuple[str, ...], limit: int, *, publish: bool, with_inactive: bool
 ) -> _Found:
     found, now = _Found(name), services.now()
-    async with services.reconcile_stores(config) as stores, services.application_reader(config, name) as reader:
+    async with (
+        services.reconcile_stores(config) as stores,
+        services.application_reader(config, name) as reader,
+        services.operator_writer(config) as writer,
+    ):
         listing = users(reader.ask, reader.application)
         adoption = Adoption(
             name,
@@ -109,11 +113,11 @@ async def _import(
         found.counts = {fate.value: adoption.counts[fate] for fate in Fate}
         found.complete, found.unreadable = listing.complete and not listing.skipped, listing.skipped
         if publish:
-            writer = AuditWriter("operator", now)
             details = {"action": "import", "events": found.published or 0, "counts": found.counts}
             actor = f"operator:{services.operator_name()}"
             acted = Entry(AuditKind.OPERATOR_ACTED, services.now(), actor, app=name, details=details)
             await stores.accounts.record(writer.stamp([acted]), now=services.now())
+            writer.saved(1)
     return found
 
 

@@ -15,7 +15,7 @@ from orchestrator.cli.progress import Bars, Watched
 from orchestrator.config import Config
 from orchestrator.domain.carrying import KEPT
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.listing import users
 from orchestrator.flows.migrate import Carried, Migration, Moved
 from orchestrator.ports import Publisher
@@ -99,8 +99,12 @@ def _confirm(old: str, new: str) -> None:
 
 async def _migrate(config: Config, old: str, new: str, keep: tuple[str, ...], limit: int, *, dry_run: bool) -> _Found:
     found, now = _Found(old, new, keep), services.now()
-    writer, actor = AuditWriter("operator", now), f"operator:{services.operator_name()}"
-    async with services.reconcile_stores(config) as stores, services.application_reader(config, old) as reader:
+    actor = f"operator:{services.operator_name()}"
+    async with (
+        services.reconcile_stores(config) as stores,
+        services.application_reader(config, old) as reader,
+        services.operator_writer(config) as writer,
+    ):
         listing = users(reader.ask, reader.application)
         policy = config.policy()
         rules = config.correlation(old)

@@ -3,6 +3,7 @@
 The one place in `cli` that may know `bootstrap` and the adapters, and it imports them only when they are asked for.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from datetime import datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.config import AppConfig, Config
-from orchestrator.errors import UserError
+from orchestrator.errors import BrokerUnavailable, StoreUnavailable, UserError
 from orchestrator.ports import (
     ErasureStore,
     OperatorStore,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.evidence.entries import Keyring
     from orchestrator.flows.application import Application
     from orchestrator.flows.asking import Reader
+    from orchestrator.flows.audit_writer import AuditWriter
     from orchestrator.flows.examine import Examined
 
 
@@ -54,6 +56,36 @@ def operator_name() -> str:
         return getuser()
     except (KeyError, OSError):  # a container may run as a user without a name
         return f"uid-{getuid()}"
+
+
+PUBLISH_SECONDS = 5.0
+"""So long a command waits for the broker to take what it saved."""
+
+
+@asynccontextmanager
+async def operator_writer(config: Config) -> AsyncIterator["AuditWriter"]:
+    """The writer of a command's audit entries. When the command is done they are published; what the broker does not
+    take is left to the relay, and that is said."""
+    from orchestrator.flows.audit_writer import AuditWriter
+
+    writer = AuditWriter("operator", now())
+    try:
+        yield writer
+    finally:
+        if writer.has_saved and not config.kafka.embedded:  # an embedded broker is in another process, with its relay
+            await _publish_acted(config, writer)
+
+
+async def _publish_acted(config: Config, writer: "AuditWriter") -> None:
+    from orchestrator.adapters.sql.outbox import SqlOutbox
+    from orchestrator.cli.output import note
+    from orchestrator.flows.acted import publish_acted
+
+    try:
+        async with asyncio.timeout(PUBLISH_SECONDS), database(config) as opened, publisher(config) as kafka:
+            await publish_acted(SqlOutbox(opened), kafka, writer, now())
+    except (BrokerUnavailable, StoreUnavailable, TimeoutError):
+        note("it is done and saved; the audit log has it once the broker answers, by `jml run relay`")
 
 
 @asynccontextmanager
@@ -284,11 +316,10 @@ async def guard_topics(config: Config) -> bool:
     return await guard_topics(real_broker(config))
 
 
-def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]]:
+def audit_entries(folder: Path) -> Callable[[int], Iterator[tuple[int, bytes]]]:
     """Reads the audit log from a position on. Raises UserError where there is none."""
     from orchestrator.adapters.audit_log import read_entries
 
-    folder = config.audit.dir
     if not folder.is_dir():
         raise UserError(
             f"there is no audit log in {folder}; the auditor writes it, see [audit] dir in the configuration"
@@ -296,11 +327,11 @@ def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]
     return lambda start: read_entries(folder, start)
 
 
-def audit_end(config: Config) -> int:
+def audit_end(folder: Path) -> int:
     """The position after the last entry."""
     from orchestrator.adapters.audit_log import entries_end
 
-    return entries_end(config.audit.dir)
+    return entries_end(folder)
 
 
 def verify_audit(
