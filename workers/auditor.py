@@ -29,6 +29,8 @@ class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         self._log = audit_log
         self._idle = idle
         self.current = True
+        self.ended = False
+        """Whether the role is stopping: its consumer ends after it, and may bring another batch."""
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """The batch under way first: after this another auditor writes."""
@@ -61,15 +63,24 @@ def auditor(runtime: Runtime) -> Role:
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def handle(records: Records) -> None:
+        """What is for the next owner is not touched: to append it would take the log away from that one."""
+        offsets = next_offsets(records)
+        if not ours(offsets):
+            return
         idle.clear()
         try:
             if not ownership.current:
                 ownership.current = True
                 await audit.take_over(read)
             await audit(records)
-            await subscription.commit(next_offsets(records))
+            await subscription.commit(offsets)
         finally:
+            if not ours(offsets):
+                await ownership.let_go()
             idle.set()
+
+    def ours(partitions: Iterable[TopicPartition]) -> bool:
+        return not ownership.ended and not subscription.assignment().isdisjoint(partitions)
 
     subscription = runtime.consumers.subscribe((AUDIT_ENTRIES,), AUDITOR, handle, listener=ownership, max_records=2000)
 
@@ -90,6 +101,7 @@ def auditor(runtime: Runtime) -> Role:
         for task in signing:
             task.cancel()
             await asyncio.wait([task])
+        ownership.ended = True
         await checkpoints.finish()
         await ownership.let_go()
 

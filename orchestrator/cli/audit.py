@@ -52,7 +52,8 @@ def tail(
     """The latest entries, oldest first; with `--follow` also those to come.
 
     People are shown by their worker ids while the database answers. The log itself holds subjects, which are all that
-    is left of somebody who was erased, and all that a copy read with `--log` has. `--json` prints one array, together with `--follow` one object per line.
+    is left of somebody who was erased, and all that a copy read with `--log` has. `--json` prints one array, together
+    with `--follow` one object per line.
 
     Example: `jml audit tail --follow --kind command_parked`
     """

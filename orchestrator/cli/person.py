@@ -96,9 +96,7 @@ def erase(
 async def _erase(config: Config, person_id: str, reason: str, leave_accounts: bool) -> Erased | None:
     now = services.now()
     async with services.erasure_store(config) as store, services.operator_writer(config) as writer:
-        erase = EraseFlow(
-            store, writer, retention=config.privacy.retention, default_zone=config.time.default_zone
-        )
+        erase = EraseFlow(store, writer, retention=config.privacy.retention, default_zone=config.time.default_zone)
         return await erase(
             person_id, operator=services.operator_name(), reason=reason, leave_accounts=leave_accounts, now=now
         )

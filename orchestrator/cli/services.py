@@ -343,19 +343,23 @@ def verify_audit(
     return verify(folder, keys, since=since, witnesses=witnesses)
 
 
-async def with_topic(verdict: "Verdict", bootstrap: str, folder: Path) -> "Verdict":
-    """The verdict with what the topic has to say. Raises Unreachable."""
+async def with_topic(verdict: "Verdict", bootstrap: str, folder: Path, keys: "Sequence[VerifierKey]") -> "Verdict":
+    """The verdict with what the topics of entries and of checkpoints have to say. Raises Unreachable."""
     from dataclasses import replace
 
     from orchestrator.adapters.audit_verify.folder import LogFolder
-    from orchestrator.adapters.audit_verify.topic import compare_topic
+    from orchestrator.adapters.audit_verify.topic import compare_checkpoints, compare_topic
 
-    findings, records = await compare_topic(bootstrap, LogFolder(folder).entries())
+    log = LogFolder(folder)
+    findings, records = await compare_topic(bootstrap, log.entries())
+    published, checkpoints = await compare_checkpoints(bootstrap, log.history, verdict.origin, keys)
+    read = f"the topics were read to their ends: {records} records, {checkpoints} checkpoints of this log"
     return replace(
         verdict,
-        problems=(*verdict.problems, *findings.problems),
-        problems_total=verdict.problems_total + findings.total,
-        notes=(*verdict.notes, *findings.notes, f"the topic was read to its end: {records} records"),
+        compared=(*verdict.compared, "topic"),
+        problems=(*verdict.problems, *findings.problems, *published.problems),
+        problems_total=verdict.problems_total + findings.total + published.total,
+        notes=(*verdict.notes, *findings.notes, *published.notes, read),
     )
 
 
@@ -371,6 +375,13 @@ def check_entry(data: bytes, keys: "Sequence[VerifierKey]", witnesses: "Sequence
     from orchestrator.adapters.audit_verify import check_proof
 
     return check_proof(data, keys, witnesses)
+
+
+def configured_verifiers(config: Config) -> "list[VerifierKey]":
+    """The verifier keys that the configuration leads to, outside of the log's folder; none where it does not."""
+    from orchestrator.adapters.audit_log.keys import configured_verifiers as of_audit
+
+    return of_audit(config.audit)
 
 
 def write_audit_key(key: "SigningKey", path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What an operator's command saved goes out at once, so that the audit log has it seconds and not half a minute later."""
+"""What an operator's command saved goes out at once: the audit log has it within seconds, not within half a minute."""
 
 from datetime import datetime, timedelta
 

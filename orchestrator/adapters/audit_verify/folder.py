@@ -1,5 +1,7 @@
 """The log's files as the verifier reads them, beside a writer that may be at work."""
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from orchestrator.domain.tlog import (
 )
 
 CHUNK = 1 << 20
+BUNDLES = "tile/entries"
+_WHOLE, _PARTIAL, _DEEPER = (re.compile(one, re.ASCII) for one in (r"\d{3}", r"\d{3}\.p", r"x\d{3}"))
 
 
 class LogFolder:
@@ -54,6 +58,10 @@ class LogFolder:
             return parse_bundle(data, width)
         except Damaged as error:
             raise Damaged(f"{bundle_path(number, width)}: {error}") from None
+
+    def held(self) -> int:
+        """The position after the last entry that any bundle holds, by the names of the bundles alone."""
+        return _held(self.folder / BUNDLES, 0)
 
     def tile(self, level: int, index: int, width: int) -> bytes:
         """The hashes of a tile, one after the other."""
@@ -112,3 +120,25 @@ class LogFolder:
                     used += len(note) + 1
                     yield note
                 rest = rest[used:]
+
+
+def _held(folder: Path, before: int) -> int:
+    """`before` is the number that the names of the folders above make."""
+    ends = [0]
+    for name in _names(folder):
+        if _DEEPER.fullmatch(name):
+            ends.append(_held(folder / name, before * 1000 + int(name[1:])))
+        elif _WHOLE.fullmatch(name):
+            ends.append((before * 1000 + int(name) + 1) * WIDTH)
+        elif _PARTIAL.fullmatch(name):
+            widths = [int(width) for width in _names(folder / name) if width.isdecimal()]
+            ends.append((before * 1000 + int(name[:3])) * WIDTH + max(widths, default=0))
+    return max(ends)
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in a folder; nothing where it is none."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names are wanted, and a log has many
+    except (FileNotFoundError, NotADirectoryError):
+        return []

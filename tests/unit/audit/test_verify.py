@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.audit_verify import Verdict, verify
-from orchestrator.domain.audit_checks import CHECKS, TOPIC
+from orchestrator.adapters.audit_verify.folder import LogFolder
+from orchestrator.adapters.audit_verify.verifying import UNCOMPARED
+from orchestrator.domain.audit_checks import CHECKS, PUBLISHED, TOPIC
 from orchestrator.domain.signed_note import COSIGNATURE, SigningKey
 from orchestrator.domain.tlog import (
     CHECKPOINT,
@@ -116,6 +118,13 @@ def an_old_state_put_back(log: Attack) -> None:
     put(log.folder, HISTORY, (log.folder / HISTORY).read_bytes() + later + b"\n")
 
 
+def an_old_state_put_back_with_all_its_checkpoints(log: Attack) -> None:
+    """Only the entries themselves were forgotten."""
+    shutil.rmtree(log.folder / "journal")
+    put(log.folder, CHECKPOINT, signed(RECORDS[:200]))
+    put(log.folder, HISTORY, b"".join(signed(RECORDS[:size]) + b"\n" for size in (100, 200)))
+
+
 def a_bundle_cut_off(log: Attack) -> None:
     path = log.folder / bundle_path(1, 44)
     path.write_bytes(path.read_bytes()[:-1])
@@ -183,6 +192,7 @@ ATTACKS: dict[str, Callable[[Attack], None]] = {
     "history": a_fork_in_the_history,
     "kept": kept_checkpoints_taken_away,
     "newest": an_old_state_put_back,
+    "cut": an_old_state_put_back_with_all_its_checkpoints,
     "bundle": a_bundle_cut_off,
     "tile": a_hash_changed,
     "journal": a_batch_of_the_journal_changed,
@@ -200,7 +210,7 @@ ATTACKS: dict[str, Callable[[Attack], None]] = {
 def test_every_check_has_its_attack() -> None:
     names = [check.name for check in CHECKS]
     assert len(names) == len(set(names))
-    assert {*ATTACKS, TOPIC.name} == set(names), "the topic's attack is in test_topic.py"
+    assert {*ATTACKS, TOPIC.name, PUBLISHED.name} == set(names), "the topics' attacks are in test_topic.py"
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -344,6 +354,40 @@ def test_an_intent_of_somebody_who_lost_the_account_is_followed_by_the_winner(lo
     later = entry(1, writer="scheduler@host-4-jkl", at=NOW + timedelta(hours=2))
     relogged(log, [*RECORDS, loser, *winner, later])
     assert log.verify().good
+
+
+def test_tiles_that_were_written_before_the_writer_died_are_no_sign_of_a_cut(log: Attack) -> None:
+    """The journal holds their entries until the checkpoint over them is on the disk."""
+    put(log.folder, bundle_path(1, 50), encode_bundle([*RECORDS[256:], *(entry(n) for n in range(252, 258))]))
+    assert [problem.check for problem in log.verify().problems] == ["cut"]
+    put(log.folder, journal_path(LAST), encode_frame(LAST, [entry(n) for n in range(252, 258)]))
+    assert log.verify().good
+
+
+@pytest.mark.parametrize(
+    ("paths", "end"),
+    [
+        ([], 0),
+        (["000.p/7"], 7),
+        (["000.p/7", "000.p/200"], 200),
+        (["000.p/200", "000"], 256),
+        (["000", "001.p/44", "README", "x1", "abc.p/9"], 300),
+        (["998", "x001/002.p/3"], 1002 * 256 + 3),
+        (["998", "x001/234", "x002/005"], 2006 * 256),
+        (["x001/234", "x999/999", "x001/x234/067", "x001/x234/068.p/1"], 1234068 * 256 + 1),
+    ],
+)
+def test_the_names_of_the_bundles_say_how_many_entries_there_were(tmp_path: Path, paths: list[str], end: int) -> None:
+    for path in paths:
+        put(tmp_path, f"tile/entries/{path}", b"")
+    assert LogFolder(tmp_path).held() == end
+
+
+def test_a_verdict_says_what_the_log_alone_cannot_exclude(log: Attack) -> None:
+    assert log.verify().summary.endswith(UNCOMPARED)
+    assert "--from" in UNCOMPARED
+    log.since = signed(RECORDS[:150])
+    assert (log.verify().compared, UNCOMPARED in log.verify().summary) == (("from",), False)
 
 
 def test_a_batch_that_was_being_written_is_a_note(log: Attack) -> None:

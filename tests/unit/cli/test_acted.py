@@ -20,7 +20,9 @@ from tests.unit.cli.test_operating import outbox
 
 __all__ = ["breaking", "leaver"]
 
-OF_OTHERS = Message(AUDIT_ENTRIES, b"k", b'{"id":"resolver@elsewhere/1/1"}', (("ce_source", b"jml/resolver@elsewhere"),))
+OF_OTHERS = Message(
+    AUDIT_ENTRIES, b"k", b'{"id":"resolver@elsewhere/1/1"}', (("ce_source", b"jml/resolver@elsewhere"),)
+)
 
 
 @pytest.fixture
