@@ -29,8 +29,7 @@ class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         self._log = audit_log
         self._idle = idle
         self.current = True
-        self.ended = False
-        """Whether the role is stopping: its consumer ends after it, and may bring another batch."""
+        self.ended = False  # the role: its consumer ends after it, and may bring another batch
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """The batch under way first: after this another auditor writes."""
@@ -63,24 +62,18 @@ def auditor(runtime: Runtime) -> Role:
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def handle(records: Records) -> None:
-        """What is for the next owner is not touched: to append it would take the log away from that one."""
-        offsets = next_offsets(records)
-        if not ours(offsets):
-            return
+        if ownership.ended or subscription.assignment().isdisjoint(offsets := next_offsets(records)):
+            return  # they are for the next owner, and to append them would take the log away from that one
         idle.clear()
         try:
             if not ownership.current:
                 ownership.current = True
                 await audit.take_over(read)
             await audit(records)
-            await subscription.commit(offsets)
-        finally:
-            if not ours(offsets):
+            if not await subscription.commit(offsets) or ownership.ended:
                 await ownership.let_go()
+        finally:
             idle.set()
-
-    def ours(partitions: Iterable[TopicPartition]) -> bool:
-        return not ownership.ended and not subscription.assignment().isdisjoint(partitions)
 
     subscription = runtime.consumers.subscribe((AUDIT_ENTRIES,), AUDITOR, handle, listener=ownership, max_records=2000)
 
@@ -98,9 +91,8 @@ def auditor(runtime: Runtime) -> Role:
         """Let the batch under way become durable, then sign it; one that waits for the store comes again."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(idle.wait(), BATCH_SECONDS)
-        for task in signing:
-            task.cancel()
-            await asyncio.wait([task])
+        if signing and signing[0].cancel():
+            await asyncio.wait(signing)
         ownership.ended = True
         await checkpoints.finish()
         await ownership.let_go()
