@@ -309,6 +309,29 @@ def test_whoever_changes_the_files_is_found_and_the_entry_named(
     assert named in "\n".join(map(str, verdict.problems))
 
 
+def test_a_checkpoint_may_say_any_size_and_is_judged_by_what_is_there(log: Attack) -> None:
+    """Nobody has to wait for the end of a number."""
+    put(log.folder, CHECKPOINT, KEY.sign(Checkpoint(KEY.name, 10**30, bytes(32)).text()).encode())
+    verdict = log.verify()
+    assert {"bundle", "root", "kept"} <= {problem.check for problem in verdict.problems}
+    assert "no file holds those from 512 on" in "\n".join(map(str, verdict.problems))
+
+
+@pytest.mark.parametrize("path", [CHECKPOINT, HISTORY, bundle_path(0), tile_path(0, 0), tile_path(1, 0, 1), "tile"])
+def test_something_else_in_a_file_s_place_is_as_if_it_was_missing(log: Attack, path: str) -> None:
+    target = log.folder / path
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    target.write_bytes(b"") if path == "tile" else target.mkdir()
+    verdict = log.verify()
+    assert not verdict.good
+    assert path in "\n".join(map(str, verdict.problems)) or path in (CHECKPOINT, HISTORY, "tile")
+
+
+def test_a_journal_that_was_taken_away_is_told(log: Attack) -> None:
+    shutil.rmtree(log.folder / "journal")
+    assert log.verify().notes == ("there is no journal: what was appended after entry 299, if anything, is missing",)
+
+
 def test_any_byte_of_the_signed_files_counts(log: Attack) -> None:
     """Five bytes of every file of the tree, and every byte of the checkpoint."""
     for path in sorted(log.folder.rglob("*")):
