@@ -204,7 +204,7 @@ class _Verification:
             self._findings.add(SIGNATURE, f"the newest checkpoint is damaged: {error}")
             return nothing, ""
         signed_by = self._signed_by(SIGNATURE, "the newest checkpoint", data)
-        if self._keys and checkpoint.origin not in {key.name for key in self._keys}:
+        if checkpoint.origin not in {key.name for key in self._keys}:
             self._findings.add(ORIGIN, f"the newest checkpoint is of {checkpoint.origin}, not of {self._keys[0].name}")
         return checkpoint, signed_by
 
@@ -387,7 +387,7 @@ class _Verification:
         data = self._log.journal(size)
         if data is None:
             self._findings.note(
-                f"there is no journal: what was appended after entry {size - 1}, if anything, is missing"
+                f"there is no journal: what came after the checkpoint of {size}, if anything did, is missing"
             )
             return []
         entries, whole = parse_journal(data, size)

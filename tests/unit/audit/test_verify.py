@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from orchestrator.adapters.audit_verify import Verdict, verify
@@ -223,6 +224,25 @@ def test_the_attack_is_found_by_its_check_and_by_no_other(log: Attack, name: str
     assert without.good, "a verifier without the check would have let it pass"
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        *(({"sequence": odd}, "no writer, epoch and sequence from 1") for odd in (0, -1, True, 1.5, "1", None)),
+        ({"writer": 7}, "no writer"),
+        ({"epoch": "1"}, "no writer"),
+        ({"id": "resolver@host-1-abc/1/2520"}, "its id is not writer/epoch/sequence"),
+        *(({"kind": odd}, "its kind is none") for odd in ("Timer Set", "", 7, None)),
+        ({"at": "2026-03-02T08:15:00"}, "its time has no zone"),
+        ({"at": "yesterday"}, "it is no entry: ValueError"),
+        ({"at": None}, "it is no entry: TypeError"),
+    ],
+)
+def test_an_entry_has_a_number_a_kind_and_an_instant(log: Attack, change: dict[str, Any], reason: str) -> None:
+    relogged(log, [*RECORDS, orjson.dumps({**orjson.loads(entry(252)), **change})])
+    assert [(one.check, one.position) for one in log.verify().problems] == [("entry", LAST)]
+    assert reason in log.verify().summary
+
+
 # --- what an outsider can do to the files: always found, and named ------------------------------------------------
 
 
@@ -317,6 +337,13 @@ def test_a_checkpoint_may_say_any_size_and_is_judged_by_what_is_there(log: Attac
     assert "no file holds those from 512 on" in "\n".join(map(str, verdict.problems))
 
 
+@pytest.mark.parametrize("damaged", [b"", b"nonsense", signed(RECORDS)[:-9]])
+def test_a_damaged_checkpoint_does_not_make_an_empty_log(log: Attack, damaged: bytes) -> None:
+    (log.folder / HISTORY).unlink()
+    put(log.folder, CHECKPOINT, damaged)
+    assert "signature: the newest checkpoint is damaged" in "\n".join(map(str, log.verify().problems))
+
+
 @pytest.mark.parametrize("path", [CHECKPOINT, HISTORY, bundle_path(0), tile_path(0, 0), tile_path(1, 0, 1), "tile"])
 def test_something_else_in_a_file_s_place_is_as_if_it_was_missing(log: Attack, path: str) -> None:
     target = log.folder / path
@@ -329,7 +356,9 @@ def test_something_else_in_a_file_s_place_is_as_if_it_was_missing(log: Attack, p
 
 def test_a_journal_that_was_taken_away_is_told(log: Attack) -> None:
     shutil.rmtree(log.folder / "journal")
-    assert log.verify().notes == ("there is no journal: what was appended after entry 299, if anything, is missing",)
+    assert log.verify().notes == (
+        "there is no journal: what came after the checkpoint of 300, if anything did, is missing",
+    )
 
 
 def test_any_byte_of_the_signed_files_counts(log: Attack) -> None:
@@ -369,6 +398,9 @@ def test_a_paused_application_may_keep_calls_waiting(log: Attack) -> None:
     paused = entry(1, "application_paused", writer="scheduler@host-4-jkl", app="crm")
     relogged(log, [*RECORDS, call(6, "call_intended"), paused, later])
     assert log.verify().good
+    resumed = entry(3, "application_resumed", writer="scheduler@host-4-jkl", app="crm")
+    relogged(log, [*RECORDS, call(6, "call_intended"), paused, later, resumed])
+    assert [one.check for one in log.verify().problems] == ["outcome"]
 
 
 def test_an_intent_of_somebody_who_lost_the_account_is_followed_by_the_winner(log: Attack) -> None:
@@ -411,6 +443,24 @@ def test_a_verdict_says_what_the_log_alone_cannot_exclude(log: Attack) -> None:
     assert "--from" in UNCOMPARED
     log.since = signed(RECORDS[:150])
     assert (log.verify().compared, UNCOMPARED in log.verify().summary) == (("from",), False)
+
+
+def test_an_intent_may_be_published_after_what_followed_it(log: Attack) -> None:
+    """Its process died; the winner took the account up before the relay came to what was left."""
+    loser = entry(1, "call_intended", writer="connector.crm@dead", at=NOW, **ACCOUNT)
+    winner = [call(6, "call_intended"), call(7, "command_applied", calls=[["PATCH", 200]])]
+    later = entry(1, writer="scheduler@host-4-jkl", at=NOW + timedelta(hours=2))
+    relogged(log, [*RECORDS, *winner, loser, later])
+    assert log.verify().good
+    before = entry(1, "call_intended", writer="connector.crm@dead", at=NOW + timedelta(minutes=5), **ACCOUNT)
+    relogged(log, [*RECORDS, *winner, before, later])
+    assert [one.check for one in log.verify().problems] == ["outcome"], "nothing of the account is as late as that"
+
+
+def test_progress_is_told(log: Attack) -> None:
+    told: list[tuple[int, int]] = []
+    verify(log.folder, [KEY.verifier], progress=lambda done, total: told.append((done, total)))
+    assert told == [(256, 300)]
 
 
 def test_a_batch_that_was_being_written_is_a_note(log: Attack) -> None:
