@@ -47,8 +47,10 @@ def test_what_is_not_in_the_log_yet_is_a_note(tmp_path: Path) -> None:
         (RECORDS, [*RECORDS[:7], entry(8, "timer_fired"), *RECORDS[8:]], "entry 8 (resolver@host-1-abc/1/8)"),
         (RECORDS, [RECORDS[1], RECORDS[0], *RECORDS[2:]], "entry 1 (resolver@host-1-abc/1/2)"),
         ([*RECORDS[:7], b"no entry", *RECORDS[7:]], RECORDS, "8 bytes that are no entry at offset 7"),
+        (RECORDS, [*RECORDS, entry(1, writer="auditor@evil")], "entry 31 (auditor@evil/1/1)"),
+        (RECORDS, [*RECORDS, entry(1, "audit_configured", writer="evil")], "entry 31 (evil/1/1)"),
     ],
-    ids=["dropped", "added", "topic cut", "changed", "reordered", "rejected in silence"],
+    ids=["dropped", "added", "topic cut", "changed", "reordered", "rejected in silence", "as the auditor", "of itself"],
 )
 def test_a_difference_is_found_and_named(tmp_path: Path, topic: list[bytes], log: list[bytes], named: str) -> None:
     write_log(tmp_path, [log])
