@@ -40,7 +40,7 @@ class Seen:
         return _insert(ranges, sequence)
 
     def note(self, entry: Mapping[str, Any]) -> bool:
-        """Note an entry of the log; False when its number was there. What the auditor alone can say counts only from it:
+        """Note an entry of the log; False when its number was there. What only an auditor can say counts from it alone:
         through the topic anybody's entry comes, of any kind."""
         fresh = self.add(entry["writer"], entry["epoch"], entry["sequence"])
         kind, details = entry["kind"], entry.get("details")
