@@ -2,53 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
 from functools import partial
 
-import structlog
-from aiokafka import ConsumerRebalanceListener, TopicPartition
-
-from orchestrator.adapters.audit_log import TiledLog, read_entries
+from orchestrator.adapters.audit_log import read_entries
+from orchestrator.adapters.audit_log.ownership import BATCH_SECONDS, Ownership
 from orchestrator.adapters.kafka.consuming import Records, next_offsets
 from orchestrator.adapters.sql.auditing import SqlAuditIndex
 from orchestrator.bootstrap import Role, Runtime
-from orchestrator.errors import AuditLogTaken
 from orchestrator.flows.audit import AuditFlow
 from schemas.groups import AUDITOR
 from schemas.topics import AUDIT_ENTRIES
 
-log = structlog.get_logger()
-
-BATCH_SECONDS = 10
-COMPANY_SECONDS = 0.25
-"""After a batch the next one waits so long for company: making it durable costs as much as hundreds of entries."""
-
-
-class _Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    """Whether what we know of the log still holds. Whoever gets the partition may stand behind another writer."""
-
-    def __init__(self, audit_log: TiledLog, idle: asyncio.Event) -> None:
-        self._log = audit_log
-        self._idle = idle
-        self.current = True
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """The batch under way first: after this another auditor writes."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), BATCH_SECONDS)
-        await self.let_go()
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """The log is read again before the first entry is appended."""
-        await self.let_go()
-
-    async def let_go(self) -> None:
-        """Leave the log to others. What could not be signed is in the journal, for whoever comes next."""
-        self.current = False
-        try:
-            await self._log.close()
-        except (AuditLogTaken, OSError) as error:
-            log.warning("audit_log_left_unsigned", reason=type(error).__name__)
+COMPANY_SECONDS = 0.25  # the next batch waits for company: making it durable costs as much as hundreds of entries
 
 
 def auditor(runtime: Runtime) -> Role:
@@ -58,21 +23,24 @@ def auditor(runtime: Runtime) -> Role:
     audit = AuditFlow(audit_log, SqlAuditIndex(runtime.database))
     idle = asyncio.Event()
     idle.set()
-    ownership = _Ownership(audit_log, idle)
+    ownership = Ownership(audit_log, idle)
     signing: list[asyncio.Task[None]] = []
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def handle(records: Records) -> None:
+        if ownership.ended or subscription.assignment().isdisjoint(offsets := next_offsets(records)):
+            return  # they are for the next owner, and to append them would take the log away from that one
         idle.clear()
         try:
             if not ownership.current:
                 ownership.current = True
                 await audit.take_over(read)
             await audit(records)
-            await subscription.commit(next_offsets(records))
-            await asyncio.sleep(COMPANY_SECONDS)
+            if not await subscription.commit(offsets) or ownership.ended:
+                await ownership.let_go()
         finally:
             idle.set()
+        await asyncio.sleep(COMPANY_SECONDS)
 
     subscription = runtime.consumers.subscribe((AUDIT_ENTRIES,), AUDITOR, handle, listener=ownership, max_records=2000)
 
@@ -90,9 +58,9 @@ def auditor(runtime: Runtime) -> Role:
         """Let the batch under way become durable, then sign it; one that waits for the store comes again."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(idle.wait(), BATCH_SECONDS)
-        for task in signing:
-            task.cancel()
-            await asyncio.wait([task])
+        if signing and signing[0].cancel():
+            await asyncio.wait(signing)
+        ownership.ended = True
         await checkpoints.finish()
         await ownership.let_go()
 

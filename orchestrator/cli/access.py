@@ -16,6 +16,8 @@ from orchestrator.evidence.tables import document
 
 app = typer.Typer(rich_markup_mode="markdown")
 
+MOST_LATER = 20
+"""So much that was known later is told beside the table: of a whole application it would be pages."""
 _SHOWN = (
     "app",
     "person",
@@ -68,10 +70,12 @@ def _print(finished: Finished) -> None:
     shown = [place for place, one in enumerate(columns) if one.name in _SHOWN]
     rows = [[_text(row[place]) for place in shown] for row in finished.rows]
     print_table(f"Access as of {moment(finished.cutoff)}", [columns[place].title for place in shown], rows)
-    for row in finished.rows:
-        found = dict(zip((one.name for one in columns), row, strict=True))
-        if later := found["known_later"]:
-            note(f"known later: {found['person']} in {found['app']} {later}")
+    told = [dict(zip((one.name for one in columns), row, strict=True)) for row in finished.rows]
+    later = [f"{one['person']} in {one['app']} {one['known_later']}" for one in told if one["known_later"]]
+    for text in later[:MOST_LATER]:
+        note(f"known later: {text}")
+    if len(later) > MOST_LATER:
+        note(f"known later: {len(later) - MOST_LATER} more; --json has all of them")
 
 
 def _text(cell: Cell) -> str | None:

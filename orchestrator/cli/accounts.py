@@ -12,7 +12,6 @@ from orchestrator.config import Config
 from orchestrator.domain.account import takes_access
 from orchestrator.errors import UserError
 from orchestrator.flows import linking
-from orchestrator.flows.audit_writer import AuditWriter
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -90,7 +89,7 @@ async def _link(config: Config, name: str, person: str, remote_id: str, reason: 
         shown = reader.application.user(await reader.ask(reader.application.read(remote_id)))
     if shown is None or str(shown["id"]) != remote_id:
         raise UserError(f"{name} shows no account with that id: see `jml reconcile {name}` for the ids")
-    async with services.reconcile_stores(config) as stores:
+    async with services.reconcile_stores(config) as stores, services.operator_writer(config) as writer:
         wanted = await _wanted(stores, name, person)
         if wanted is not None and takes_access(wanted) and not yes:
             _confirm(f"{person} should have no access in {name}: the account becomes {wanted}")
@@ -100,7 +99,7 @@ async def _link(config: Config, name: str, person: str, remote_id: str, reason: 
             person,
             remote_id,
             stores.accounts,
-            AuditWriter("operator", now),
+            writer,
             operator=services.operator_name(),
             reason=reason,
             now=now,
@@ -110,7 +109,7 @@ async def _link(config: Config, name: str, person: str, remote_id: str, reason: 
 
 async def _unlink(config: Config, name: str, person: str, reason: str, *, yes: bool) -> dict[str, Any]:
     services.app_names(config, name)
-    async with services.reconcile_stores(config) as stores:
+    async with services.reconcile_stores(config) as stores, services.operator_writer(config) as writer:
         wanted = await _wanted(stores, name, person)
         if wanted is not None and takes_access(wanted) and not yes:
             _confirm(f"{person} should have no access in {name}: nobody closes the account any more")
@@ -119,7 +118,7 @@ async def _unlink(config: Config, name: str, person: str, reason: str, *, yes: b
             name,
             person,
             stores.accounts,
-            AuditWriter("operator", now),
+            writer,
             operator=services.operator_name(),
             reason=reason,
             now=now,

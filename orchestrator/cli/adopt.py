@@ -12,7 +12,7 @@ from orchestrator.config import Config
 from orchestrator.domain.paths import split_path
 from orchestrator.errors import UserError
 from orchestrator.flows.adopt import Adoption, Fate
-from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.listing import users
 from schemas.audit import AuditKind
 
@@ -60,7 +60,11 @@ async def _import(
     config: Config, name: str, path: tuple[str, ...], limit: int, *, publish: bool, with_inactive: bool
 ) -> Told:
     now = services.now()
-    async with services.reconcile_stores(config) as stores, services.application_reader(config, name) as reader:
+    async with (
+        services.reconcile_stores(config) as stores,
+        services.application_reader(config, name) as reader,
+        services.operator_writer(config) as writer,
+    ):
         adoption = Adoption(
             name,
             stores.accounts,
@@ -73,11 +77,11 @@ async def _import(
         listing = users(reader.ask, reader.application)
         found = await tell(config, adoption, listing, limit, quiet=Fate.LINKED, publish=publish)
         if publish:
-            writer = AuditWriter("operator", now)
             details = {"action": "import", "events": found.published or 0, "counts": found.counts}
             actor = f"operator:{services.operator_name()}"
             acted = Entry(AuditKind.OPERATOR_ACTED, services.now(), actor, app=name, details=details)
             await stores.accounts.record(writer.stamp([acted]), now=services.now())
+            writer.saved(1)
     return found
 
 

@@ -14,7 +14,6 @@ from orchestrator.domain.account import AccountStatus
 from orchestrator.domain.budget import Limit
 from orchestrator.domain.reconcile_schedule import LastRun
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.holding import stop_application
 from orchestrator.ports import ApplicationHealth, OperatorStop, StoreStatus
 
@@ -122,10 +121,8 @@ async def _stop(config: Config, application: str, reason: str, *, stopped: bool)
     services.app_names(config, application)
     now, operator = services.now(), services.operator_name()
     stop = OperatorStop(operator, reason, now) if stopped else None
-    async with services.operator_store(config) as store:
-        await stop_application(
-            store, application, stop, AuditWriter("operator", now), operator=operator, reason=reason, now=now
-        )
+    async with services.operator_store(config) as store, services.operator_writer(config) as writer:
+        await stop_application(store, application, stop, writer, operator=operator, reason=reason, now=now)
 
 
 def _documents(config: Config, found: StoreStatus, reconciled: Mapping[str, LastRun]) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from orchestrator.cli.audit_search import search
 from orchestrator.cli.options import DEFAULT_CONFIG, AppName, AsJson, ConfigPath, load
 from orchestrator.cli.output import note, print_json, to_json
 from orchestrator.cli.people import Found, People
-from orchestrator.cli.reading import Kind, Person, WithValues, print_entry
+from orchestrator.cli.reading import Kind, LogDir, Person, WithValues, print_entry
 from orchestrator.evidence.entries import recorded
 from orchestrator.evidence.query import Filter
 
@@ -45,18 +45,24 @@ def tail(
     application: AppName = None,
     kind: Kind = None,
     values: WithValues = False,
+    log: LogDir = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """The latest entries, oldest first; with `--follow` also those to come.
 
     People are shown by their worker ids while the database answers. The log itself holds subjects, which are all that
-    is left of somebody who was erased. `--json` prints one array, together with `--follow` one object per line.
+    is left of somebody who was erased, and all that a copy read with `--log` has. `--json` prints one array, together
+    with `--follow` one object per line.
 
     Example: `jml audit tail --follow --kind command_parked`
     """
-    loaded = load(config)
-    people, read, end = People(loaded), services.audit_entries(loaded), services.audit_end(loaded)
+    if log is not None:
+        people, folder = People(None), log
+    else:
+        loaded = load(config)
+        people, folder = People(loaded), loaded.audit.dir
+    read, end = services.audit_entries(folder), services.audit_end(folder)
     wanted = Filter(people.subject(person) if person else None, application, kind)
     latest = _latest(read, wanted, limit, end)
     told = partial(people.told, values=values)

@@ -9,6 +9,7 @@ import typer
 from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import note, print_json, print_line
+from orchestrator.config import Config
 from orchestrator.domain.signed_note import (
     COSIGNATURE,
     ED25519,
@@ -37,7 +38,7 @@ WitnessKeys = Annotated[
 
 def verify(
     log: LogFolder = None,
-    topic: Annotated[bool, typer.Option("--topic", help="Hold the log against the topic as well.")] = False,
+    topic: Annotated[bool, typer.Option("--topic", help="Hold the log against the topics as well.")] = False,
     key: Keys = None,
     since: Annotated[
         Path | None,
@@ -52,13 +53,14 @@ def verify(
     """Recompute everything: every hash, every root that was ever signed, every number, every intent and outcome.
 
     Exit code 0 and one line that says so: nothing is missing, changed or out of place. Exit code 1: what is wrong, with
-    the entry. Without `--key` the key is taken from the log's own folder, which shows damage but no forgery.
+    the entry. Without `--key` the key is the configured one; with `--log`, and where none is configured, that of the
+    log's own folder, which shows damage but no forgery.
 
     Example: `jml audit verify --log state/demo/audit --key audit.key.pub --from last-year.checkpoint`
     """
     settings = None if log is not None and not topic else load(config)
     folder = _folder(log, settings)
-    keys = _keys(key, folder)
+    keys, origin = _trusted(key, folder, settings)
     bootstrap = services.real_broker(settings) if topic and settings is not None else None
     verdict = services.verify_audit(
         folder,
@@ -67,16 +69,16 @@ def verify(
         witnesses=[_key(one, "--witness-key") for one in witness_key or ()],
     )
     if bootstrap is not None:
-        verdict = run_async(services.with_topic(verdict, bootstrap, folder))
+        verdict = run_async(services.with_topic(verdict, bootstrap, folder, keys))
     if as_json:
-        print_json({**_fields(verdict), "good": verdict.good, "summary": verdict.summary})
+        print_json({**_fields(verdict), "good": verdict.good, "key_from": origin, "summary": verdict.summary})
     else:
         for problem in verdict.problems:
             print_line(str(problem))
         for text in verdict.notes:
             print_line(f"note: {text}")
-        if not key:
-            print_line("note: the key is from the log's own folder: whoever wrote the log may have written that too")
+        if origin in _WEAK:
+            print_line(f"note: {_WEAK[origin]}")
         print_line(verdict.summary)
     raise typer.Exit(0 if verdict.good else 1)
 
@@ -203,6 +205,20 @@ def _folder(log: Path | None, settings: Any) -> Path:
             f"there is no audit log in {folder}; the auditor writes it, see [audit] dir in the configuration"
         )
     return folder
+
+
+_WEAK = {
+    "configuration": "the key is the configured one: an auditor brings one from elsewhere, with --key",
+    "log": "the key is from the log's own folder: whoever wrote the log may have written that too",
+}
+"""What a key is worth that nobody brought along, by where it is from."""
+
+
+def _trusted(texts: Sequence[str] | None, folder: Path, settings: Config | None) -> tuple[list[VerifierKey], str]:
+    """The keys to verify with, and where they are from."""
+    if not texts and settings is not None and (found := services.configured_verifiers(settings)):
+        return found, "configuration"
+    return _keys(texts, folder), "option" if texts else "log"
 
 
 def _keys(texts: Sequence[str] | None, folder: Path | None) -> list[VerifierKey]:

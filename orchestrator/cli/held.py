@@ -12,7 +12,6 @@ from orchestrator.cli.output import moment, note, print_json, print_line, print_
 from orchestrator.config import Config
 from orchestrator.domain.breaker import Held
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.holding import reject as reject_held
 from orchestrator.flows.holding import release as release_held
 
@@ -142,7 +141,7 @@ async def _decide(
     if everything == bool(chosen_by):
         raise UserError(f"say what to {what}: --person, --app, --source, or --all alone")
     now, operator = services.now(), services.operator_name()
-    async with services.operator_store(config) as store:
+    async with services.operator_store(config) as store, services.operator_writer(config) as writer:
         chosen = await store.held(app=application, source=source, person_id=person)
         if what == "release" and person is not None:
             chosen += await store.held(app=application, source=source, person_id=person, rejected=True)
@@ -150,7 +149,6 @@ async def _decide(
             raise UserError("nothing of that kind is held; see `jml held list`")
         if not yes:
             _confirm(what, chosen)
-        writer = AuditWriter("operator", now)
         if what == "release":
             return await release_held(store, chosen, writer, config.policy(), operator=operator, reason=reason, now=now)
         return await reject_held(store, chosen, writer, operator=operator, reason=reason, now=now)

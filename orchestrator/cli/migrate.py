@@ -12,7 +12,7 @@ from orchestrator.cli.output import note, print_json
 from orchestrator.config import Config
 from orchestrator.domain.carrying import KEPT
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.listing import users
 from orchestrator.flows.migrate import Migration, Moved
 from schemas.audit import AuditKind
@@ -79,8 +79,12 @@ def _confirm(old: str, new: str) -> None:
 
 async def _migrate(config: Config, old: str, new: str, keep: tuple[str, ...], limit: int, *, dry_run: bool) -> Told:
     now = services.now()
-    writer, actor = AuditWriter("operator", now), f"operator:{services.operator_name()}"
-    async with services.reconcile_stores(config) as stores, services.application_reader(config, old) as reader:
+    actor = f"operator:{services.operator_name()}"
+    async with (
+        services.reconcile_stores(config) as stores,
+        services.application_reader(config, old) as reader,
+        services.operator_writer(config) as writer,
+    ):
         policy = config.policy()
         rules = config.correlation(old)
         migration = Migration(old, new, stores.accounts, stores.persons, policy, keep=keep, now=now, correlation=rules)

@@ -11,7 +11,7 @@ from orchestrator.cli.output import moment, note, print_json, print_line, print_
 from orchestrator.config import Config
 from orchestrator.domain.sealing import known_as
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter, Entry
+from orchestrator.flows.audit_writer import Entry
 from orchestrator.ports.noticing import DeliveryView
 from schemas.audit import AuditKind
 
@@ -100,9 +100,8 @@ async def _listed(config: Config, statuses: tuple[str, ...], limit: int) -> list
 
 async def _retry(config: Config, notice: str | None, reason: str) -> list[DeliveryView]:
     now, operator = services.now(), f"operator:{services.operator_name()}"
-    writer = AuditWriter("operator", now)
     done: list[DeliveryView] = []
-    async with services.notice_desk(config) as desk:
+    async with services.notice_desk(config) as desk, services.operator_writer(config) as writer:
         keys = [notice] if notice else sorted({one.key for one in await desk.listed(statuses=("parked",), limit=ALL)})
         for start in range(0, len(keys), BATCH):
             async with desk.retry() as transaction:

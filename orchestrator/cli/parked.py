@@ -106,9 +106,9 @@ async def _parked(config: Config, application: str | None) -> list[ParkedAccount
 async def _retry(config: Config, application: str | None, person: str | None, reason: str) -> list[ParkedAccount]:
     services.app_names(config, application)
     now = services.now()
-    async with services.operator_store(config) as store:
+    async with services.operator_store(config) as store, services.operator_writer(config) as writer:
         chosen = await store.parked(app=application, person_id=person)
-        return await retry_parked(store, chosen, AuditWriter("operator", now), services.operator_name(), reason, now)
+        return await retry_parked(store, chosen, writer, services.operator_name(), reason, now)
 
 
 async def retry_parked(

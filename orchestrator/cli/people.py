@@ -20,20 +20,25 @@ CHUNK = 500
 class People:
     """Names people as long as the database answers; else, and once somebody was erased, the subject has to do.
 
-    Nothing is kept from one call to the next, so that an erasure counts at once.
+    Nothing is kept from one call to the next, so that an erasure counts at once. Without a configuration there is no
+    database to ask: whoever reads a copy of the log has subjects only.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config | None) -> None:
         self._config = config
         self._silent = False
 
     def subject(self, person: str) -> str:
         """The subject of a worker id; a subject stands for itself. Raises UserError for somebody unknown."""
-        found = run_async(self._of(person))
+        found = None if self._config is None else run_async(self._of(self._config, person))
         if found is not None:
             return found.id
         if len(person) == 32 and not set(person) - set("0123456789abcdef"):
             return person
+        if self._config is None:
+            raise UserError(
+                f"a copy of the log has no worker ids such as {person!r}: say the subject that stands for the person"
+            )
         raise UserError(
             f"nobody has the worker id {person!r}, or not any more; the entries about somebody who was erased are "
             f"found by the subject that `jml person erase` printed"
@@ -48,21 +53,21 @@ class People:
                 yield position, record, _told(entry, subjects.get(entry.get("subject", "")), values)
 
     def _called(self, subject_ids: Sequence[str]) -> dict[str, Subject]:
-        if self._silent or not subject_ids:
+        if self._config is None or self._silent or not subject_ids:
             return {}
         try:
-            return run_async(self._ask(subject_ids))
+            return run_async(self._ask(self._config, subject_ids))
         except (StoreUnavailable, UserError) as error:
             self._silent = True
             note(f"people are shown by their subjects: {error}")
             return {}
 
-    async def _ask(self, subject_ids: Sequence[str]) -> dict[str, Subject]:
-        async with services.subject_store(self._config) as store:
+    async def _ask(self, config: Config, subject_ids: Sequence[str]) -> dict[str, Subject]:
+        async with services.subject_store(config) as store:
             return dict(await store.called(subject_ids))
 
-    async def _of(self, person: str) -> Subject | None:
-        async with services.subject_store(self._config) as store:
+    async def _of(self, config: Config, person: str) -> Subject | None:
+        async with services.subject_store(config) as store:
             return (await store.of_people([person])).get(person)
 
 

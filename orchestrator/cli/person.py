@@ -15,7 +15,6 @@ from orchestrator.domain.entitlements import grants
 from orchestrator.domain.history import History
 from orchestrator.domain.lifecycle import spans, standing
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.erase import Erased, EraseFlow
 from orchestrator.ports import AccountView, PersonView
 
@@ -96,13 +95,8 @@ def erase(
 
 async def _erase(config: Config, person_id: str, reason: str, leave_accounts: bool) -> Erased | None:
     now = services.now()
-    async with services.erasure_store(config) as store:
-        erase = EraseFlow(
-            store,
-            AuditWriter("operator", now),
-            retention=config.privacy.retention,
-            default_zone=config.time.default_zone,
-        )
+    async with services.erasure_store(config) as store, services.operator_writer(config) as writer:
+        erase = EraseFlow(store, writer, retention=config.privacy.retention, default_zone=config.time.default_zone)
         return await erase(
             person_id, operator=services.operator_name(), reason=reason, leave_accounts=leave_accounts, now=now
         )

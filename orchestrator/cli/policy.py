@@ -14,7 +14,6 @@ from orchestrator.cli.progress import TICK, Bars
 from orchestrator.cli.reading import length
 from orchestrator.config import Config
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.policy_change import Impact, PastBreaker, impact, record, schedule
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -122,9 +121,9 @@ async def _apply(config: Config, over: timedelta, *, dry_run: bool, yes: bool) -
                 return _Applied(compiled.digest, found, past, undecided, waiting, None)
             begin = services.now()
             if undecided:
-                writer = AuditWriter("operator", begin)
                 operator = services.operator_name()
-                await record(store, writer, found, compiled.digest, operator=operator, over=over, now=begin)
+                async with services.operator_writer(config) as writer:
+                    await record(store, writer, found, compiled.digest, operator=operator, over=over, now=begin)
             scheduled = 0
             async for scheduled in schedule(store, compiled.digest, begin=begin, over=over):
                 bars("persons scheduled", scheduled, max(undecided, scheduled))

@@ -14,7 +14,6 @@ from orchestrator.config import Config
 from orchestrator.domain.reconcile_schedule import COMPLETE, INCOMPLETE
 from orchestrator.domain.reconciliation import FIXABLE, Finding, FindingKind
 from orchestrator.errors import UserError
-from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.flows.group_drift import GroupDrift
 from orchestrator.flows.listing import users
 from orchestrator.flows.reconcile import Reconciliation
@@ -86,8 +85,11 @@ def reconcile(
 async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: bool) -> _Found:
     found = _Found(name)
     began = services.now()
-    writer = AuditWriter("operator", began)
-    async with services.reconcile_stores(config) as stores, services.application_reader(config, name) as reader:
+    async with (
+        services.reconcile_stores(config) as stores,
+        services.application_reader(config, name) as reader,
+        services.operator_writer(config) as writer,
+    ):
         application = reader.application
         listing = users(reader.ask, application)
         groups = GroupDrift(name, stores.accounts, reader.ask, application, began=began)

@@ -3,6 +3,7 @@
 The one place in `cli` that may know `bootstrap` and the adapters, and it imports them only when they are asked for.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from datetime import datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.config import AppConfig, Config
-from orchestrator.errors import UserError
+from orchestrator.errors import BrokerUnavailable, StoreUnavailable, UserError
 from orchestrator.ports import (
     ErasureStore,
     OperatorStore,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from orchestrator.evidence.entries import Keyring
     from orchestrator.flows.application import Application
     from orchestrator.flows.asking import Reader
+    from orchestrator.flows.audit_writer import AuditWriter
     from orchestrator.flows.examine import Examined
 
 
@@ -55,6 +57,36 @@ def operator_name() -> str:
         return getuser()
     except (KeyError, OSError):  # a container may run as a user without a name
         return f"uid-{getuid()}"
+
+
+PUBLISH_SECONDS = 5.0
+"""So long a command waits for the broker to take what it saved."""
+
+
+@asynccontextmanager
+async def operator_writer(config: Config) -> AsyncIterator["AuditWriter"]:
+    """The writer of a command's audit entries. When the command is done they are published; what the broker does not
+    take is left to the relay, and that is said."""
+    from orchestrator.flows.audit_writer import AuditWriter
+
+    writer = AuditWriter("operator", now())
+    try:
+        yield writer
+    finally:
+        if writer.has_saved and not config.kafka.embedded:  # an embedded broker is in another process, with its relay
+            await _publish_acted(config, writer)
+
+
+async def _publish_acted(config: Config, writer: "AuditWriter") -> None:
+    from orchestrator.adapters.sql.outbox import SqlOutbox
+    from orchestrator.cli.output import note
+    from orchestrator.flows.acted import publish_acted
+
+    try:
+        async with asyncio.timeout(PUBLISH_SECONDS), database(config) as opened, publisher(config) as kafka:
+            await publish_acted(SqlOutbox(opened), kafka, writer, now())
+    except (BrokerUnavailable, StoreUnavailable, TimeoutError):
+        note("it is done and saved; the audit log has it once the broker answers, by `jml run relay`")
 
 
 @asynccontextmanager
@@ -285,11 +317,10 @@ async def guard_topics(config: Config) -> bool:
     return await guard_topics(real_broker(config))
 
 
-def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]]:
+def audit_entries(folder: Path) -> Callable[[int], Iterator[tuple[int, bytes]]]:
     """Reads the audit log from a position on. Raises UserError where there is none."""
     from orchestrator.adapters.audit_log import read_entries
 
-    folder = config.audit.dir
     if not folder.is_dir():
         raise UserError(
             f"there is no audit log in {folder}; the auditor writes it, see [audit] dir in the configuration"
@@ -297,11 +328,11 @@ def audit_entries(config: Config) -> Callable[[int], Iterator[tuple[int, bytes]]
     return lambda start: read_entries(folder, start)
 
 
-def audit_end(config: Config) -> int:
+def audit_end(folder: Path) -> int:
     """The position after the last entry."""
     from orchestrator.adapters.audit_log import entries_end
 
-    return entries_end(config.audit.dir)
+    return entries_end(folder)
 
 
 def verify_audit(
@@ -313,19 +344,23 @@ def verify_audit(
     return verify(folder, keys, since=since, witnesses=witnesses)
 
 
-async def with_topic(verdict: "Verdict", bootstrap: str, folder: Path) -> "Verdict":
-    """The verdict with what the topic has to say. Raises Unreachable."""
+async def with_topic(verdict: "Verdict", bootstrap: str, folder: Path, keys: "Sequence[VerifierKey]") -> "Verdict":
+    """The verdict with what the topics of entries and of checkpoints have to say. Raises Unreachable."""
     from dataclasses import replace
 
     from orchestrator.adapters.audit_verify.folder import LogFolder
-    from orchestrator.adapters.audit_verify.topic import compare_topic
+    from orchestrator.adapters.audit_verify.topic import compare_checkpoints, compare_topic
 
-    findings, records = await compare_topic(bootstrap, LogFolder(folder).entries())
+    log = LogFolder(folder)
+    findings, records = await compare_topic(bootstrap, log.entries())
+    published, checkpoints = await compare_checkpoints(bootstrap, log.history, verdict.origin, keys)
+    read = f"the topics were read to their ends: {records} records, {checkpoints} checkpoints of this log"
     return replace(
         verdict,
-        problems=(*verdict.problems, *findings.problems),
-        problems_total=verdict.problems_total + findings.total,
-        notes=(*verdict.notes, *findings.notes, f"the topic was read to its end: {records} records"),
+        compared=(*verdict.compared, "topic"),
+        problems=(*verdict.problems, *findings.problems, *published.problems),
+        problems_total=verdict.problems_total + findings.total + published.total,
+        notes=(*verdict.notes, *findings.notes, *published.notes, read),
     )
 
 
@@ -341,6 +376,13 @@ def check_entry(data: bytes, keys: "Sequence[VerifierKey]", witnesses: "Sequence
     from orchestrator.adapters.audit_verify import check_proof
 
     return check_proof(data, keys, witnesses)
+
+
+def configured_verifiers(config: Config) -> "list[VerifierKey]":
+    """The verifier keys that the configuration leads to, outside of the log's folder; none where it does not."""
+    from orchestrator.adapters.audit_log.keys import configured_verifiers as of_audit
+
+    return of_audit(config.audit)
 
 
 def write_audit_key(key: "SigningKey", path: Path) -> Path:

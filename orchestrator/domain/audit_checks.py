@@ -26,6 +26,7 @@ ROOT = Check("root", "the entries have the root that the newest checkpoint says"
 HISTORY = Check("history", "every checkpoint that was kept is signed and is one of this very tree")
 KEPT = Check("kept", "the newest checkpoint is one of those that were kept")
 NEWEST = Check("newest", "no checkpoint that was kept is larger than the log")
+CUT = Check("cut", "no file is left of a log that was larger than the newest checkpoint and the journal say")
 BUNDLE = Check("bundle", "every bundle holds the entries that belong into it, whole")
 TILE = Check("tile", "every stored hash is the hash of what it stands for")
 JOURNAL = Check("journal", "the entries that no checkpoint covers yet are whole")
@@ -38,9 +39,10 @@ INTENT = Check("intent", "every call's outcome has its intent before it")
 OUTCOME = Check("outcome", "every intent has an outcome, or was taken up again")
 REJECTED = Check("rejected", "every record that was rejected is kept, as it came")
 TOPIC = Check("topic", "the log holds what the topic holds, in its order")
+PUBLISHED = Check("published", "every checkpoint that was published is one of those that were kept")
 CHECKS = (
-    SIGNATURE, ORIGIN, ROOT, HISTORY, KEPT, NEWEST, BUNDLE, TILE, JOURNAL, FROM, WITNESS, ENTRY, ONCE, GAP, INTENT,
-    OUTCOME, REJECTED, TOPIC,
+    SIGNATURE, ORIGIN, ROOT, HISTORY, KEPT, NEWEST, CUT, BUNDLE, TILE, JOURNAL, FROM, WITNESS, ENTRY, ONCE, GAP, INTENT,
+    OUTCOME, REJECTED, TOPIC, PUBLISHED,
 )  # fmt: skip
 
 SHOWN = 100

@@ -1,15 +1,18 @@
-"""Compares the topic with the log, record by record: the log is the topic without what came twice.
+"""Compares the topics with the log: it is the topic of entries without what came twice, and it kept every checkpoint
+that was published.
 
 Pure; fed with both in their order. Memory follows writers, not entries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
 import orjson
 
-from orchestrator.domain.audit_checks import TOPIC, Findings
+from orchestrator.domain.audit_checks import PUBLISHED, SHOWN, TOPIC, Findings
+from orchestrator.domain.signed_note import NoteError, VerifierKey, parse_note, signers
+from orchestrator.domain.tlog import parse_checkpoint
 from schemas.audit import AuditKind
 
 _OWN = {AuditKind.AUDIT_CONFIGURED.value, AuditKind.ENTRY_REJECTED.value}
@@ -93,3 +96,60 @@ def _number(record: bytes) -> tuple[str, int, int] | None:
 def _text(record: bytes) -> str:
     number = _number(record)
     return "/".join(map(str, number)) if number is not None else f"{len(record)} bytes that are no entry"
+
+
+class PublishedComparison:
+    """Feed it with the records of the topic of checkpoints by `see`, then `finish`.
+
+    `history` gives the checkpoints that the log kept, oldest first, as often as it is called. Whoever may write to the
+    topic can put anything there: only what the keys signed counts, and only for the log `origin`.
+    """
+
+    def __init__(
+        self, findings: Findings, history: Callable[[], Iterator[bytes]], origin: str, keys: Sequence[VerifierKey]
+    ) -> None:
+        self._findings = findings
+        self._history = history
+        self._origin = origin
+        self._keys = keys
+        self._kept = history()
+        self._last: bytes | None = None
+        self._size = -1
+        self._missing: dict[bytes, tuple[int, int]] = {}
+        self.checkpoints = 0
+        self.strangers = 0
+
+    def see(self, offset: int, record: bytes) -> None:
+        """The next record of the topic."""
+        try:
+            note = parse_note(record)
+            checkpoint = parse_checkpoint(note.text)
+            ours = checkpoint.origin == self._origin and bool(signers(note, self._keys))
+        except NoteError:
+            ours = False
+        if not ours:
+            self.strangers += 1
+            return
+        self.checkpoints += 1
+        while self._size < checkpoint.size and (kept := next(self._kept, None)) is not None:
+            self._last, self._size = kept, _size(kept, self._size)
+        if record != self._last and len(self._missing) < SHOWN:  # or published late, by an auditor that was paused
+            self._missing[record] = (offset, checkpoint.size)
+
+    def finish(self) -> None:
+        """What was published and not kept. Those that came late are looked for once more."""
+        if self._missing:
+            for kept in self._history():
+                self._missing.pop(kept, None)
+        for offset, size in self._missing.values():
+            text = f"a checkpoint of {size} entries was published (offset {offset}) and is not among the kept ones"
+            self._findings.add(PUBLISHED, f"{text}: the log was cut or written anew")
+        if self.strangers:
+            self._findings.note(f"{self.strangers} records of the topic of checkpoints are not of this log")
+
+
+def _size(note: bytes, otherwise: int) -> int:
+    try:
+        return parse_checkpoint(parse_note(note).text).size
+    except NoteError:  # the check `history` names it
+        return otherwise

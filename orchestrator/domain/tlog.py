@@ -79,7 +79,7 @@ def parse_bundle(data: bytes, entries: int) -> list[bytes]:
     while place < end:
         start = place + 2
         place = start + int.from_bytes(data[place:start], "big")
-        if start > end or place > end:
+        if place > end:
             raise Damaged(f"entry {len(found)} of the file is cut off")
         found.append(data[start:place])
     if len(found) != entries:

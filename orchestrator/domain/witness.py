@@ -36,10 +36,10 @@ class Submitted(NamedTuple):
 
 def read_request(body: bytes) -> Submitted:
     """Raises NoteError for a request that breaks the format (400)."""
-    head, empty, rest = body.partition(b"\n\n")
+    head, _, rest = body.partition(b"\n\n")
     lines = head.decode("ascii", "replace").split("\n")
     old = parse_number(lines[0].removeprefix("old ")) if lines[0].startswith("old ") else None
-    if not empty or old is None or len(lines) - 1 > MOST_HASHES:
+    if old is None or len(lines) - 1 > MOST_HASHES:
         raise NoteError("the request has to begin with the old size and at most 63 hashes")
     try:
         proof = tuple(base64.b64decode(line, validate=True) for line in lines[1:])

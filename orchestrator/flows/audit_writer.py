@@ -87,6 +87,15 @@ class AuditWriter:
         """The transaction with that many entries is committed."""
         self._sequence += entries
 
+    @property
+    def has_saved(self) -> bool:
+        """Whether a transaction with entries of its own was committed in this epoch."""
+        return self._sequence > 0
+
+    def wrote(self, message: Message) -> bool:
+        """Whether the message is one of its entries."""
+        return self._source in message.headers
+
     def lost(self) -> None:
         """Nobody knows whether the transaction was committed: a new epoch begins."""
         self._epoch += 1

@@ -28,7 +28,6 @@ from orchestrator.config import load_config
 from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.domain.days import end_of, zone
 from orchestrator.domain.lifecycle import spans
-from orchestrator.flows import outbox
 from orchestrator.ports.noticing import TimerView
 from orchestrator.roles import role
 from tests.audit_log import KEY
@@ -154,7 +153,6 @@ async def house(
     """All that has to run; `settings` are further lines of the application's table. An `application` is served
     already, and the folder may be that of a house before."""
     monkeypatch.setenv("CRM_TOKEN", TOKEN)
-    monkeypatch.setattr(outbox, "ABANDONED_AFTER", timedelta(seconds=2))  # entries of commands wait for the relay
     async with Application().served() if application is None else contextlib.nullcontext(application) as application:
         with embedded() as bootstrap:
             config = folder / "jml.toml"

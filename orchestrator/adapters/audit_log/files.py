@@ -21,9 +21,16 @@ class DurableFolder:
         self.folder = folder
         self._temporary = folder / temporary
 
+    def make(self) -> None:
+        """Make the folder, by a name that is durable as well."""
+        changed: set[Path] = set()
+        _make_parents(self.folder.absolute(), changed)
+        for folder in sorted(changed):
+            fsync_folder(folder)
+
     def prepare(self) -> None:
         """Make the folder; drop what a process that died was writing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.make()
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir()
 

@@ -5,9 +5,19 @@ from pathlib import Path
 from secrets import token_hex
 
 from orchestrator.config import AuditConfig
-from orchestrator.domain.signed_note import ED25519, NoteError, SigningKey, generate_key, parse_signing
+from orchestrator.domain.signed_note import (
+    ED25519,
+    NoteError,
+    SigningKey,
+    VerifierKey,
+    generate_key,
+    parse_signing,
+    parse_verifier,
+)
 from orchestrator.errors import ConfigError, UserError
 
+PUBLIC = ".pub"
+"""What the name of a key's file has more where it is that of the verifier key."""
 KEY = "key"
 """In the log's folder, on the embedded broker only: a key beside the log protects from nobody who can write there."""
 
@@ -36,6 +46,24 @@ def signing_key(config: AuditConfig, *, embedded: bool) -> SigningKey:
     return key
 
 
+def configured_verifiers(config: AuditConfig) -> list[VerifierKey]:
+    """What verifies the configured key: the keys in the file beside it (earlier ones may be added there), else its own.
+
+    None where this machine has neither, or where they lie in the log's own folder. Raises ConfigError for damaged ones.
+    """
+    if (path := config.key_file) is not None:
+        if path.absolute().is_relative_to(config.dir.absolute()):
+            return []
+        public = path.with_name(path.name + PUBLIC)
+        if public.exists():
+            return [_verifier(line, f"audit.key_file: {public}") for line in public.read_text().split()]
+        if not os.access(path, os.R_OK):
+            return []
+    elif config.key_env is None or not os.environ.get(config.key_env):
+        return []
+    return [signing_key(config, embedded=False).verifier]
+
+
 def write_key(key: SigningKey, path: Path) -> Path:
     """Write a key that only its owner can read, and the verifier key beside it; returns the latter's path.
 
@@ -50,7 +78,7 @@ def write_key(key: SigningKey, path: Path) -> Path:
         file.write(key.private_text() + "\n")
         file.flush()
         os.fsync(file.fileno())
-    public = path.with_name(path.name + ".pub")
+    public = path.with_name(path.name + PUBLIC)
     public.write_text(f"{key.verifier}\n")
     return public
 
@@ -70,5 +98,12 @@ def _read(path: Path, place: str) -> SigningKey:
 def _parse(text: str, place: str) -> SigningKey:
     try:
         return parse_signing(text)
+    except NoteError as error:
+        raise ConfigError([f"{place}: {error}"]) from None
+
+
+def _verifier(text: str, place: str) -> VerifierKey:
+    try:
+        return parse_verifier(text)
     except NoteError as error:
         raise ConfigError([f"{place}: {error}"]) from None

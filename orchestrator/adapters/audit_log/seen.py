@@ -15,6 +15,8 @@ import orjson
 from schemas.audit import AuditKind
 
 SNAPSHOT = "seen.json"
+OWN = "auditor@"
+"""How the auditor's name as a writer begins."""
 
 
 class Seen:
@@ -38,16 +40,18 @@ class Seen:
         return _insert(ranges, sequence)
 
     def note(self, entry: Mapping[str, Any]) -> bool:
-        """Note an entry of the log; False when its number was there."""
+        """Note an entry of the log; False when its number was there. What only an auditor can say counts from it alone:
+        through the topic anybody's entry comes, of any kind."""
         fresh = self.add(entry["writer"], entry["epoch"], entry["sequence"])
-        kind = entry["kind"]
-        if kind == AuditKind.ENTRY_REJECTED:
-            details = entry["details"]
+        kind, details = entry["kind"], entry.get("details")
+        if not entry["writer"].startswith(OWN) or not isinstance(details, dict):
+            return fresh
+        if kind == AuditKind.ENTRY_REJECTED and "sha256" in details:
             self.rejected.add(details["sha256"])
             if number := details.get("number"):
                 self.add(*number)
         elif kind == AuditKind.AUDIT_CONFIGURED:
-            self.configuration = entry["details"]
+            self.configuration = details
         return fresh
 
     def snapshot(self, size: int, root: bytes) -> bytes:

@@ -225,7 +225,7 @@ class TiledLog:
         """The state, after a look at the disk where there is none; and the entries that this makes necessary."""
         if self._state is not None:
             return self._state, []
-        self._disk.folder.mkdir(parents=True, exist_ok=True)
+        self._disk.make()
         self._lock = _take(self._disk.folder / LOCK)
         self._disk.prepare()
         state = recover(self._disk, self._key)

@@ -1,5 +1,7 @@
 """The log's files as the verifier reads them, beside a writer that may be at work."""
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,9 @@ from orchestrator.domain.tlog import (
 )
 
 CHUNK = 1 << 20
+BUNDLES = "tile/entries"
+_NONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_WHOLE, _PARTIAL, _DEEPER = (re.compile(one, re.ASCII) for one in (r"\d{3}", r"\d{3}\.p", r"x\d{3}"))
 
 
 class LogFolder:
@@ -34,10 +39,10 @@ class LogFolder:
         return self.read(CHECKPOINT)
 
     def read(self, path: str) -> bytes | None:
-        """A file; None where there is none."""
+        """A file; None where there is none, or something else in its place."""
         try:
             return (self.folder / path).read_bytes()
-        except FileNotFoundError:
+        except _NONE:
             return None
 
     def bundle(self, number: int, size: int) -> list[bytes]:
@@ -54,6 +59,10 @@ class LogFolder:
             return parse_bundle(data, width)
         except Damaged as error:
             raise Damaged(f"{bundle_path(number, width)}: {error}") from None
+
+    def held(self) -> int:
+        """The position after the last entry that any bundle holds, by the names of the bundles alone."""
+        return _held(self.folder / BUNDLES, 0)
 
     def tile(self, level: int, index: int, width: int) -> bytes:
         """The hashes of a tile, one after the other."""
@@ -76,9 +85,9 @@ class LogFolder:
             raise Damaged(f"{path} is missing")
         return data
 
-    def journal(self, size: int) -> bytes:
-        """What came after the checkpoint of that size."""
-        return self.read(journal_path(size)) or b""
+    def journal(self, size: int) -> bytes | None:
+        """What came after the checkpoint of that size; None where there is no journal of it."""
+        return self.read(journal_path(size))
 
     def entries(self) -> Iterator[tuple[int, bytes]]:
         """All entries that can be read, by their positions; what cannot is named by whoever verifies."""
@@ -86,17 +95,17 @@ class LogFolder:
             size = parse_checkpoint(parse_note(self.checkpoint() or b"").text).size
         except NoteError:
             size = 0
-        for number in range(-(-size // WIDTH)):
+        for number in range(-(-min(size, self.held()) // WIDTH)):
             try:
                 yield from enumerate(self.bundle(number, size), number * WIDTH)
             except Damaged:
                 continue
-        yield from enumerate(parse_journal(self.journal(size), size)[0], size)
+        yield from enumerate(parse_journal(self.journal(size) or b"", size)[0], size)
 
     def history(self) -> Iterator[bytes]:
         """The checkpoints that were kept, oldest first, up to those that were there when it was called."""
         path = self.folder / HISTORY
-        end = path.stat().st_size if path.exists() else 0
+        end = path.stat().st_size if path.is_file() else 0
         return self._history(path, end)
 
     def _history(self, path: Path, end: int) -> Iterator[bytes]:
@@ -112,3 +121,25 @@ class LogFolder:
                     used += len(note) + 1
                     yield note
                 rest = rest[used:]
+
+
+def _held(folder: Path, before: int) -> int:
+    """`before` is the number that the names of the folders above make."""
+    ends = [0]
+    for name in _names(folder):
+        if _DEEPER.fullmatch(name):
+            ends.append(_held(folder / name, before * 1000 + int(name[1:])))
+        elif _WHOLE.fullmatch(name):
+            ends.append((before * 1000 + int(name) + 1) * WIDTH)
+        elif _PARTIAL.fullmatch(name):
+            widths = [int(width) for width in _names(folder / name) if width.isdecimal()]
+            ends.append((before * 1000 + int(name[:3])) * WIDTH + max(widths, default=0))
+    return max(ends)
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in a folder; nothing where it is none."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names are wanted, and a log has many
+    except _NONE:
+        return []

@@ -14,6 +14,7 @@ from orchestrator.adapters.audit_verify.folder import LogFolder
 from orchestrator.domain.audit_checks import (
     BUNDLE,
     CHECKS,
+    CUT,
     FROM,
     HISTORY,
     JOURNAL,
@@ -65,6 +66,9 @@ class Verdict:
     first: datetime | None
     last: datetime | None
     witnesses: tuple[str, ...]
+    compared: tuple[str, ...]
+    """What of other hands it was held against: `from`, `witness`, `topic`. The log alone cannot tell that it is not an
+    old state of itself."""
     problems: tuple[Problem, ...]
     problems_total: int
     notes: tuple[str, ...]
@@ -86,7 +90,14 @@ class Verdict:
         open_ = f" ({self.entries - self.size:,} of them not signed yet)" if self.entries > self.size else ""
         span = f"from {self.first:%Y-%m-%d %H:%M:%SZ} to {self.last:%Y-%m-%d %H:%M:%SZ}"
         signed = f"signed by {self.signed_by}{witnessed}" if self.signed_by else "nothing of it is signed yet"
-        return f"GOOD: all {self.entries:,} entries{open_} {span} are there, in their order, unchanged; {signed}"
+        good = f"GOOD: all {self.entries:,} entries{open_} {span} are there, in their order, unchanged; {signed}"
+        return good if self.compared else f"{good}; {UNCOMPARED}"
+
+
+UNCOMPARED = (
+    "not excluded without --from, --witness-key or --topic: an old state put back, or a log written anew with the key"
+)
+"""A signed log is one that the key's holder has made, and nothing in it says that there is no newer or older one."""
 
 
 class _Expected(NamedTuple):
@@ -128,12 +139,17 @@ class _Verification:
         """All of it, in one pass over the entries."""
         history = self._history(self._log.history())
         self._next = next(history, None)
-        newest, signed_by = self._newest()
+        held, data = self._log.held(), self._log.checkpoint()
+        newest, signed_by = self._newest(data)
         self._expected = sorted([*self._since(since), *self._witnessed(witnesses)])
-        for number in range(-(-newest.size // WIDTH)):
+        there = min(newest.size, self._log.held())  # a checkpoint that nobody signed may say any size
+        for number in range(-(-there // WIDTH)):
             self._bundle(history, number, newest.size)
             if number % PROGRESS_BUNDLES == 0:
                 self._progress(self._edge.size, newest.size)
+        if self._edge.size < newest.size:
+            missing = f"the checkpoint is of {newest.size} entries, and no file holds those from {self._edge.size} on"
+            self._findings.add(BUNDLE, missing, self._edge.size)
         self._partial_tiles()
         if newest.origin and self._edge.root() != newest.root:
             self._findings.add(
@@ -144,6 +160,7 @@ class _Verification:
         for position, entry in enumerate(journal, newest.size):
             self._checks.see(position, entry)
         self._too_large(history)
+        self._left_over(held, data)
         if self._checks.suspects():
             self._checks.clear(self._log.entries())
         self._checks.finish()
@@ -164,6 +181,7 @@ class _Verification:
             first=self._checks.first,
             last=self._checks.last,
             witnesses=tuple(key.name for key in witnesses),
+            compared=(*(("from",) if since is not None else ()), *(("witness",) if witnesses else ())),
             problems=tuple(findings.problems),
             problems_total=findings.total,
             notes=tuple(findings.notes),
@@ -171,9 +189,8 @@ class _Verification:
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
-    def _newest(self) -> tuple[Checkpoint, str]:
+    def _newest(self, data: bytes | None) -> tuple[Checkpoint, str]:
         nothing = Checkpoint("", 0, b"")
-        data = self._log.checkpoint()
         if data is None:
             if not self._log.journal(0):
                 gone = "checkpoints were signed and the newest one is gone"
@@ -187,7 +204,7 @@ class _Verification:
             self._findings.add(SIGNATURE, f"the newest checkpoint is damaged: {error}")
             return nothing, ""
         signed_by = self._signed_by(SIGNATURE, "the newest checkpoint", data)
-        if self._keys and checkpoint.origin not in {key.name for key in self._keys}:
+        if checkpoint.origin not in {key.name for key in self._keys}:
             self._findings.add(ORIGIN, f"the newest checkpoint is of {checkpoint.origin}, not of {self._keys[0].name}")
         return checkpoint, signed_by
 
@@ -353,10 +370,26 @@ class _Verification:
         for one in self._expected:
             self._findings.add(one.check, f"{one.what}: there are only {self._edge.size}: the log was cut")
 
+    def _left_over(self, held: int, checkpoint: bytes | None) -> None:
+        """Bundles are written after the journal and before the checkpoint: more than both can only be of a log that
+        was larger. A log that is being written has them too, and its checkpoint is another one by now."""
+        if held > self._edge.size and self._log.checkpoint() == checkpoint:
+            self._findings.add(
+                CUT,
+                f"there are files of {held} entries and the newest checkpoint is of fewer: an old one was put back,"
+                " or the folder was copied while it was written (copy it while the auditor rests)",
+                self._edge.size,
+            )
+
     # --- beside the tree ----------------------------------------------------------------------------------------------
 
     def _journal(self, size: int) -> list[bytes]:
         data = self._log.journal(size)
+        if data is None:
+            self._findings.note(
+                f"there is no journal: what came after the checkpoint of {size}, if anything did, is missing"
+            )
+            return []
         entries, whole = parse_journal(data, size)
         if whole < len(data):
             end = size + len(entries)

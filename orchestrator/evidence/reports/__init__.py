@@ -115,7 +115,8 @@ REPORTS = {
             "overrides",
             "Overrides: what operators did",
             "Every operator_acted in the period, and every other decision of an operator: event stated, held, "
-            "released, rejected, linked, unlinked, paused, resumed, erased, audit configured.",
+            "released, rejected, linked, unlinked, paused, resumed, erased; and every change of how the audit log "
+            "itself is kept (audit_configured).",
             interventions.OVERRIDE_COLUMNS,
             (ACCESS_CONTROL, PRIVILEGED_ACCESS, LOGICAL_ACCESS, PRINCIPLES, ERASURE),
             interventions.Overrides,

@@ -28,14 +28,19 @@ _ACTS = {
     "account_linked": "link",
     "account_unlinked": "unlink",
     "subject_erased": "erase",
-    "audit_configured": "configure audit",
     "application_paused": "pause application",
     "application_resumed": "resume application",
 }
 
 
+_CONFIGURED = "audit_configured"
+
+
 class Overrides:
-    """Every operator's act, and what else only an operator decides. What then came of it is not listed again."""
+    """Every operator's act, and what else only an operator decides. What then came of it is not listed again.
+
+    How the log itself is kept is somebody's decision too, but it is a role that tells of it, at its next start.
+    """
 
     def __init__(self, question: Question) -> None:
         self._question = question
@@ -45,7 +50,8 @@ class Overrides:
         """The next entry."""
         actor = one.entry.get("actor") or ""
         question = self._question
-        if one.kind != "operator_acted" and not (one.kind in _ACTS and actor.startswith("operator:")):
+        decided = one.kind in _ACTS and actor.startswith("operator:")
+        if one.kind not in ("operator_acted", _CONFIGURED) and not decided:
             return
         if not question.covers(one.at) or not question.is_about(one.subject, one.app):
             return
@@ -53,12 +59,12 @@ class Overrides:
             (
                 one.at,
                 actor.removeprefix("operator:"),
-                one.text("action") or _ACTS.get(one.kind, one.kind),
+                "configure audit" if one.kind == _CONFIGURED else one.text("action") or _ACTS.get(one.kind, one.kind),
                 one.app or "",
                 name_of(one.subject, question.keys),
                 one.revision,
                 one.text("code") or one.text("error_code"),
-                one.text("reason"),
+                _how(one) if one.kind == _CONFIGURED else one.text("reason"),
                 one.entry.get("event_id") or "",
             )
         )
@@ -66,6 +72,13 @@ class Overrides:
     def rows(self, cutoff: datetime | None) -> Iterable[Row]:
         """One for each act."""
         return in_order(self._rows)
+
+
+def _how(one: Recorded) -> str:
+    """With which key, where, and before which witnesses the log is kept from here on."""
+    witnesses = one.details.get("witnesses")
+    keys = [str(each.get("key")) for each in witnesses if isinstance(each, dict)] if isinstance(witnesses, list) else []
+    return f"key {one.text('key')} in {one.text('dir')}, witnesses: {', '.join(keys) or 'none'}"
 
 
 STOP_COLUMNS = (

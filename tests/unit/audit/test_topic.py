@@ -7,9 +7,10 @@ import pytest
 
 from orchestrator.adapters.audit_log import read_entries
 from orchestrator.domain.audit_checks import CHECKS, Findings
-from orchestrator.domain.audit_topic import TopicComparison
+from orchestrator.domain.audit_topic import PublishedComparison, TopicComparison
 from orchestrator.domain.tlog import MAX_ENTRY_BYTES
-from tests.audit_log import entries, entry, write_log
+from tests.audit_log import KEY, OTHER_KEY, entries, entry, write_log
+from tests.forge import signed
 
 RECORDS = entries(30)
 BIG = entry(1, writer="big", details={"x": "x" * MAX_ENTRY_BYTES})
@@ -46,8 +47,10 @@ def test_what_is_not_in_the_log_yet_is_a_note(tmp_path: Path) -> None:
         (RECORDS, [*RECORDS[:7], entry(8, "timer_fired"), *RECORDS[8:]], "entry 8 (resolver@host-1-abc/1/8)"),
         (RECORDS, [RECORDS[1], RECORDS[0], *RECORDS[2:]], "entry 1 (resolver@host-1-abc/1/2)"),
         ([*RECORDS[:7], b"no entry", *RECORDS[7:]], RECORDS, "8 bytes that are no entry at offset 7"),
+        (RECORDS, [*RECORDS, entry(1, writer="auditor@evil")], "entry 31 (auditor@evil/1/1)"),
+        (RECORDS, [*RECORDS, entry(1, "audit_configured", writer="evil")], "entry 31 (evil/1/1)"),
     ],
-    ids=["dropped", "added", "topic cut", "changed", "reordered", "rejected in silence"],
+    ids=["dropped", "added", "topic cut", "changed", "reordered", "rejected in silence", "as the auditor", "of itself"],
 )
 def test_a_difference_is_found_and_named(tmp_path: Path, topic: list[bytes], log: list[bytes], named: str) -> None:
     write_log(tmp_path, [log])
@@ -55,3 +58,50 @@ def test_a_difference_is_found_and_named(tmp_path: Path, topic: list[bytes], log
     assert [problem.check for problem in found.problems] == ["topic"]
     assert named in str(found.problems[0])
     assert compare(tmp_path, topic, without="topic").total == 0, "the check is what finds it"
+
+
+# --- the topic of checkpoints -------------------------------------------------------------------------------------
+
+KEPT = [signed(RECORDS[:size]) for size in (5, 10, 10, 20)]
+
+
+def held_against(published: Sequence[bytes], kept: Sequence[bytes] = KEPT, without: str = "") -> Findings:
+    findings = Findings([check for check in CHECKS if check.name != without])
+    comparison = PublishedComparison(findings, lambda: iter(kept), KEY.name, [KEY.verifier])
+    for offset, record in enumerate(published):
+        comparison.see(offset, record)
+    comparison.finish()
+    return findings
+
+
+@pytest.mark.parametrize(
+    "published",
+    [[], KEPT, KEPT[1:], [KEPT[0], KEPT[0], KEPT[3], KEPT[3]], [KEPT[3], KEPT[1], KEPT[3]]],
+    ids=["none", "all", "some", "twice", "late, by an auditor that woke up"],
+)
+def test_what_was_published_was_kept(published: list[bytes]) -> None:
+    found = held_against(published)
+    assert (found.total, found.notes) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("published", "kept", "named"),
+    [
+        (KEPT, KEPT[:3], "a checkpoint of 20 entries was published (offset 3)"),
+        ([KEPT[0], signed(entries(10, 2)), KEPT[3]], KEPT, "a checkpoint of 10 entries was published (offset 1)"),
+        (KEPT, [], "a checkpoint of 5 entries was published (offset 0)"),
+        (KEPT, [b"damaged", *KEPT[:2]], "a checkpoint of 20 entries"),
+    ],
+    ids=["cut", "forked", "thrown away", "damaged"],
+)
+def test_what_was_published_and_not_kept_is_found(published: list[bytes], kept: list[bytes], named: str) -> None:
+    found = held_against(published, kept)
+    assert {problem.check for problem in found.problems} == {"published"}
+    assert named in str(found.problems[0])
+    assert held_against(published, kept, without="published").total == 0
+
+
+def test_who_may_write_to_the_topic_and_cannot_sign_raises_no_alarm() -> None:
+    others = [b"nonsense", signed(RECORDS, OTHER_KEY), signed(RECORDS, origin="other.example.com/log")]
+    found = held_against([*KEPT, *others])
+    assert (found.total, found.notes) == (0, ["3 records of the topic of checkpoints are not of this log"])

@@ -7,10 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from orchestrator.adapters.audit_verify import Verdict, verify
-from orchestrator.domain.audit_checks import CHECKS, TOPIC
+from orchestrator.adapters.audit_verify.folder import LogFolder
+from orchestrator.adapters.audit_verify.verifying import UNCOMPARED
+from orchestrator.domain.audit_checks import CHECKS, PUBLISHED, TOPIC
 from orchestrator.domain.signed_note import COSIGNATURE, SigningKey
 from orchestrator.domain.tlog import (
     CHECKPOINT,
@@ -116,6 +119,13 @@ def an_old_state_put_back(log: Attack) -> None:
     put(log.folder, HISTORY, (log.folder / HISTORY).read_bytes() + later + b"\n")
 
 
+def an_old_state_put_back_with_all_its_checkpoints(log: Attack) -> None:
+    """Only the entries themselves were forgotten."""
+    shutil.rmtree(log.folder / "journal")
+    put(log.folder, CHECKPOINT, signed(RECORDS[:200]))
+    put(log.folder, HISTORY, b"".join(signed(RECORDS[:size]) + b"\n" for size in (100, 200)))
+
+
 def a_bundle_cut_off(log: Attack) -> None:
     path = log.folder / bundle_path(1, 44)
     path.write_bytes(path.read_bytes()[:-1])
@@ -183,6 +193,7 @@ ATTACKS: dict[str, Callable[[Attack], None]] = {
     "history": a_fork_in_the_history,
     "kept": kept_checkpoints_taken_away,
     "newest": an_old_state_put_back,
+    "cut": an_old_state_put_back_with_all_its_checkpoints,
     "bundle": a_bundle_cut_off,
     "tile": a_hash_changed,
     "journal": a_batch_of_the_journal_changed,
@@ -200,7 +211,7 @@ ATTACKS: dict[str, Callable[[Attack], None]] = {
 def test_every_check_has_its_attack() -> None:
     names = [check.name for check in CHECKS]
     assert len(names) == len(set(names))
-    assert {*ATTACKS, TOPIC.name} == set(names), "the topic's attack is in test_topic.py"
+    assert {*ATTACKS, TOPIC.name, PUBLISHED.name} == set(names), "the topics' attacks are in test_topic.py"
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -211,6 +222,25 @@ def test_the_attack_is_found_by_its_check_and_by_no_other(log: Attack, name: str
     assert verdict.summary.startswith("NOT GOOD")
     without = log.verify([check for check in CHECKS if check.name != name])
     assert without.good, "a verifier without the check would have let it pass"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        *(({"sequence": odd}, "no writer, epoch and sequence from 1") for odd in (0, -1, True, 1.5, "1", None)),
+        ({"writer": 7}, "no writer"),
+        ({"epoch": "1"}, "no writer"),
+        ({"id": "resolver@host-1-abc/1/2520"}, "its id is not writer/epoch/sequence"),
+        *(({"kind": odd}, "its kind is none") for odd in ("Timer Set", "", 7, None)),
+        ({"at": "2026-03-02T08:15:00"}, "its time has no zone"),
+        ({"at": "yesterday"}, "it is no entry: ValueError"),
+        ({"at": None}, "it is no entry: TypeError"),
+    ],
+)
+def test_an_entry_has_a_number_a_kind_and_an_instant(log: Attack, change: dict[str, Any], reason: str) -> None:
+    relogged(log, [*RECORDS, orjson.dumps({**orjson.loads(entry(252)), **change})])
+    assert [(one.check, one.position) for one in log.verify().problems] == [("entry", LAST)]
+    assert reason in log.verify().summary
 
 
 # --- what an outsider can do to the files: always found, and named ------------------------------------------------
@@ -299,6 +329,38 @@ def test_whoever_changes_the_files_is_found_and_the_entry_named(
     assert named in "\n".join(map(str, verdict.problems))
 
 
+def test_a_checkpoint_may_say_any_size_and_is_judged_by_what_is_there(log: Attack) -> None:
+    """Nobody has to wait for the end of a number."""
+    put(log.folder, CHECKPOINT, KEY.sign(Checkpoint(KEY.name, 10**30, bytes(32)).text()).encode())
+    verdict = log.verify()
+    assert {"bundle", "root", "kept"} <= {problem.check for problem in verdict.problems}
+    assert "no file holds those from 512 on" in "\n".join(map(str, verdict.problems))
+
+
+@pytest.mark.parametrize("damaged", [b"", b"nonsense", signed(RECORDS)[:-9]])
+def test_a_damaged_checkpoint_does_not_make_an_empty_log(log: Attack, damaged: bytes) -> None:
+    (log.folder / HISTORY).unlink()
+    put(log.folder, CHECKPOINT, damaged)
+    assert "signature: the newest checkpoint is damaged" in "\n".join(map(str, log.verify().problems))
+
+
+@pytest.mark.parametrize("path", [CHECKPOINT, HISTORY, bundle_path(0), tile_path(0, 0), tile_path(1, 0, 1), "tile"])
+def test_something_else_in_a_file_s_place_is_as_if_it_was_missing(log: Attack, path: str) -> None:
+    target = log.folder / path
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    target.write_bytes(b"") if path == "tile" else target.mkdir()
+    verdict = log.verify()
+    assert not verdict.good
+    assert path in "\n".join(map(str, verdict.problems)) or path in (CHECKPOINT, HISTORY, "tile")
+
+
+def test_a_journal_that_was_taken_away_is_told(log: Attack) -> None:
+    shutil.rmtree(log.folder / "journal")
+    assert log.verify().notes == (
+        "there is no journal: what came after the checkpoint of 300, if anything did, is missing",
+    )
+
+
 def test_any_byte_of_the_signed_files_counts(log: Attack) -> None:
     """Five bytes of every file of the tree, and every byte of the checkpoint."""
     for path in sorted(log.folder.rglob("*")):
@@ -336,6 +398,9 @@ def test_a_paused_application_may_keep_calls_waiting(log: Attack) -> None:
     paused = entry(1, "application_paused", writer="scheduler@host-4-jkl", app="crm")
     relogged(log, [*RECORDS, call(6, "call_intended"), paused, later])
     assert log.verify().good
+    resumed = entry(3, "application_resumed", writer="scheduler@host-4-jkl", app="crm")
+    relogged(log, [*RECORDS, call(6, "call_intended"), paused, later, resumed])
+    assert [one.check for one in log.verify().problems] == ["outcome"]
 
 
 def test_an_intent_of_somebody_who_lost_the_account_is_followed_by_the_winner(log: Attack) -> None:
@@ -344,6 +409,58 @@ def test_an_intent_of_somebody_who_lost_the_account_is_followed_by_the_winner(lo
     later = entry(1, writer="scheduler@host-4-jkl", at=NOW + timedelta(hours=2))
     relogged(log, [*RECORDS, loser, *winner, later])
     assert log.verify().good
+
+
+def test_tiles_that_were_written_before_the_writer_died_are_no_sign_of_a_cut(log: Attack) -> None:
+    """The journal holds their entries until the checkpoint over them is on the disk."""
+    put(log.folder, bundle_path(1, 50), encode_bundle([*RECORDS[256:], *(entry(n) for n in range(252, 258))]))
+    assert [problem.check for problem in log.verify().problems] == ["cut"]
+    put(log.folder, journal_path(LAST), encode_frame(LAST, [entry(n) for n in range(252, 258)]))
+    assert log.verify().good
+
+
+@pytest.mark.parametrize(
+    ("paths", "end"),
+    [
+        ([], 0),
+        (["000.p/7"], 7),
+        (["000.p/7", "000.p/200"], 200),
+        (["000.p/200", "000"], 256),
+        (["000", "001.p/44", "README", "x1", "abc.p/9"], 300),
+        (["998", "x001/002.p/3"], 1002 * 256 + 3),
+        (["998", "x001/234", "x002/005"], 2006 * 256),
+        (["x001/234", "x999/999", "x001/x234/067", "x001/x234/068.p/1"], 1234068 * 256 + 1),
+    ],
+)
+def test_the_names_of_the_bundles_say_how_many_entries_there_were(tmp_path: Path, paths: list[str], end: int) -> None:
+    for path in paths:
+        put(tmp_path, f"tile/entries/{path}", b"")
+    assert LogFolder(tmp_path).held() == end
+
+
+def test_a_verdict_says_what_the_log_alone_cannot_exclude(log: Attack) -> None:
+    assert log.verify().summary.endswith(UNCOMPARED)
+    assert "--from" in UNCOMPARED
+    log.since = signed(RECORDS[:150])
+    assert (log.verify().compared, UNCOMPARED in log.verify().summary) == (("from",), False)
+
+
+def test_an_intent_may_be_published_after_what_followed_it(log: Attack) -> None:
+    """Its process died; the winner took the account up before the relay came to what was left."""
+    loser = entry(1, "call_intended", writer="connector.crm@dead", at=NOW, **ACCOUNT)
+    winner = [call(6, "call_intended"), call(7, "command_applied", calls=[["PATCH", 200]])]
+    later = entry(1, writer="scheduler@host-4-jkl", at=NOW + timedelta(hours=2))
+    relogged(log, [*RECORDS, *winner, loser, later])
+    assert log.verify().good
+    before = entry(1, "call_intended", writer="connector.crm@dead", at=NOW + timedelta(minutes=5), **ACCOUNT)
+    relogged(log, [*RECORDS, *winner, before, later])
+    assert [one.check for one in log.verify().problems] == ["outcome"], "nothing of the account is as late as that"
+
+
+def test_progress_is_told(log: Attack) -> None:
+    told: list[tuple[int, int]] = []
+    verify(log.folder, [KEY.verifier], progress=lambda done, total: told.append((done, total)))
+    assert told == [(256, 300)]
 
 
 def test_a_batch_that_was_being_written_is_a_note(log: Attack) -> None:

@@ -40,6 +40,18 @@ def test_tail_filters(jml: Jml, options: tuple[str, ...], positions: list[int]) 
     assert [one["position"] for one in jml("audit", "tail", "--json", *options).json] == positions
 
 
+def test_tail_reads_a_copy_of_the_log_without_any_configuration(jml: Jml, audit_log: Path, configured: Path) -> None:
+    shutil.copytree(audit_log, "copy")
+    configured.unlink()
+    shown = jml("audit", "tail", "--log", "copy", "--json", "--values").json
+    assert [one["position"] for one in shown] == [0, 1, 2, 3]
+    assert not any("person_id" in one or "values" in one for one in shown)
+    chosen = jml("audit", "tail", "--log", "copy", "--person", "b" * 32, "--json").json
+    assert [one["position"] for one in chosen] == [2]
+    jml("audit", "tail", "--log", "copy", "--person", "4711").refused("no worker ids such as '4711'")
+    jml("audit", "tail", "--log", "missing").refused("no audit log in missing")
+
+
 def test_an_export_is_byte_for_byte_what_was_recorded(jml: Jml, audit_log: Path) -> None:
     answer = jml("audit", "export")
     assert answer.out.encode() == b"".join(entry + b"\n" for _, entry in read_entries(audit_log))

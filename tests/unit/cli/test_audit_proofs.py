@@ -1,5 +1,7 @@
 """`jml audit verify`, `prove`, `check-proof` and `key`: the words and exit codes that an auditor meets."""
 
+import asyncio
+import shutil
 import stat
 import subprocess
 import time
@@ -9,10 +11,16 @@ import httpx
 import orjson
 import pytest
 
+from orchestrator.adapters.audit_log.keys import write_key
+from orchestrator.adapters.audit_verify.verifying import UNCOMPARED
+from orchestrator.adapters.kafka.embedded import EmbeddedBroker
+from orchestrator.adapters.kafka.publishing import KafkaPublisher
 from orchestrator.domain.signed_note import parse_signing, parse_verifier
+from schemas.envelope import Message
+from schemas.topics import AUDIT_CHECKPOINTS, AUDIT_ENTRIES
 from tests.audit_log import KEY, OTHER_KEY
 from tests.forge import forge, put, signed
-from tests.unit.cli.conftest import entries
+from tests.unit.cli.conftest import CONFIG, entries
 from tests.unit.cli.console import Jml
 from tests.unit.cli.test_manners import COMMAND, ENVIRONMENT
 
@@ -31,7 +39,7 @@ def test_a_good_log_is_said_to_be_so_in_one_line(jml: Jml, folder: Path) -> None
     assert answer.code == 0
     assert answer.out.splitlines() == [
         f"GOOD: all 2 entries from 2026-03-03 08:15:00Z to 2026-03-04 08:15:00Z are there, in their order, unchanged;"
-        f" signed by {KEY.verifier}"
+        f" signed by {KEY.verifier}; {UNCOMPARED}"
     ]
     told = jml("audit", "verify", "--log", "log", "--key", KEY.verifier, "--json").json
     assert (told["good"], told["entries"], told["problems"]) == (True, 2, [])
@@ -44,6 +52,68 @@ def test_without_a_key_the_one_in_the_folder_serves_and_is_said_to_be_weak(jml: 
     assert "whoever wrote the log may have written that too" in answer.out
     (folder / "log" / "key.pub").unlink()
     jml("audit", "verify", "--log", "log").refused("name the log's verifier key with --key")
+
+
+def test_the_configured_key_serves_where_it_is_not_in_the_log_s_folder(
+    jml: Jml, audit_log: Path, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(audit_log)
+    forge(audit_log, HELD[:2])
+
+    def told(key: str) -> tuple[int, str]:
+        configured.write_text(f"{CONFIG}\n[audit]\n{key}\n")
+        answer = jml("audit", "verify")
+        assert jml("audit", "verify", "--json").json["key_from"] in ("log", "configuration")
+        return answer.code, answer.out
+
+    write_key(KEY, Path("keys/audit.key"))
+    code, out = told('key_file = "keys/audit.key"')
+    assert (code, "the key is the configured one" in out, "own folder" in out) == (0, True, False)
+    Path("keys/audit.key.pub").unlink()
+    assert told('key_file = "keys/audit.key"') == (code, out), "who has the private key has the other as well"
+    write_key(KEY, audit_log / "key")
+    for in_the_folder in ('key_file = "state/audit/key"', 'key_file = "keys/elsewhere.key"', 'key_env = "NOBODY_SET"'):
+        code, out = told(in_the_folder)
+        assert (code, "the key is the configured one" in out, "own folder" in out) == (0, False, True)
+    monkeypatch.setenv("AUDIT_KEY", OTHER_KEY.private_text())
+    code, out = told('key_env = "AUDIT_KEY"')
+    assert (code, "is not signed by" in out) == (1, True)
+    Path("keys/audit.key.pub").write_text(f"{OTHER_KEY.verifier}\n{KEY.verifier}\n")
+    assert told('key_file = "keys/audit.key"')[0] == 0, "an earlier key beside the present one"
+
+
+def test_the_topics_show_an_old_state_that_was_put_back(
+    jml: Jml, configured: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured.write_text(f"{CONFIG}\n[audit]\ndir = 'log'\n")
+    broker = EmbeddedBroker()
+    broker.start()
+    monkeypatch.setenv("JML_KAFKA__BOOTSTRAP", broker.bootstrap)
+
+    async def publish() -> None:
+        publisher = KafkaPublisher(broker.bootstrap)
+        notes = [Message(AUDIT_CHECKPOINTS, b"", signed(HELD[:size])) for size in (1, 2)]
+        await publisher.publish([Message(AUDIT_ENTRIES, b"", one) for one in HELD[:2]] + notes)
+        await publisher.close()
+
+    try:
+        asyncio.run(publish())
+        forge(folder / "log", HELD[:2], sizes=(1,))
+        answer = jml("audit", "verify", "--topic", "--key", KEY.verifier)
+        assert answer.code == 0, answer.out
+        assert answer.out.splitlines() == [
+            "note: the topics were read to their ends: 2 records, 2 checkpoints of this log",
+            "GOOD: all 2 entries from 2026-03-03 08:15:00Z to 2026-03-04 08:15:00Z are there, in their order,"
+            f" unchanged; signed by {KEY.verifier}",
+        ]
+        shutil.rmtree(folder / "log")
+        forge(folder / "log", HELD[:1])
+        assert jml("audit", "verify", "--key", KEY.verifier).code == 0, "nothing in the folder says that there was more"
+        answer = jml("audit", "verify", "--topic", "--key", KEY.verifier)
+        assert answer.code == 1
+        assert "published: a checkpoint of 2 entries was published (offset 1) and is not among the kept" in answer.out
+    finally:
+        broker.stop()
 
 
 def test_a_log_that_was_changed_is_named_and_ends_with_1(jml: Jml, folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from orchestrator.cli import services
+from orchestrator.cli import access, services
 from orchestrator.config import Config
 from orchestrator.evidence.entries import Keyring
 from orchestrator.evidence.reports import REPORTS
@@ -202,6 +202,12 @@ def test_access_for_people(jml: Jml, log: Path) -> None:
     assert "Access as of 2026-03-02 08:09:30Z" in answer.out
     assert "known later: s-ann in crm inactive since" in answer.err
     assert answer.code == 0
+
+
+def test_of_many_that_were_known_later_some_are_told(jml: Jml, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MOST_LATER", 0)
+    answer = jml("access", "--app", "crm", "--at", "2026-03-02T08:09:30Z")
+    assert answer.err == "known later: 1 more; --json has all of them\n"
 
 
 def test_a_day_is_its_end(jml: Jml, log: Path) -> None:

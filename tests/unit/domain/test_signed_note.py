@@ -82,6 +82,7 @@ def test_signatures_of_strangers_are_passed_over_and_forged_ones_are_not() -> No
         (b"text\n\n", "no signatures"),
         (b"text\n\nno dash\n", "is not base64|is no signature"),
         (NOTE[:-1], "no signatures"),
+        (NOTE.replace("— ".encode(), b""), "is no signature"),
         (NOTE.replace(b"example.com/foo", b"example.com+foo"), "is no signature"),
         (NOTE.replace(b"Uw2Q", b"Uw2*"), "not base64"),
         ("t\n\n— a AAAA\n".encode(), "is no signature"),
@@ -114,6 +115,20 @@ def test_a_damaged_key_is_refused(text: str) -> None:
         parse_signing(f"PRIVATE+KEY+{text}")
 
 
+@pytest.mark.parametrize(("name", "kind"), [("a b", 1), ("", 1), ("a\x07b", 1), ("a", 2)])
+def test_a_key_whose_id_fits_may_still_be_none(name: str, kind: int) -> None:
+    key = SigningKey(name, kind, bytes(32))
+    with pytest.raises(NoteError, match="no Ed25519 verifier key"):
+        parse_verifier(str(key.verifier))
+    with pytest.raises(NoteError, match="no Ed25519 key"):
+        parse_signing(key.private_text())
+
+
+def test_a_private_key_says_that_it_is_one() -> None:
+    with pytest.raises(NoteError, match="does not begin with"):
+        parse_signing(PETER.removeprefix("PRIVATE+KEY+"))
+
+
 def test_a_private_key_is_never_shown() -> None:
     key = parse_signing(PETER)
     assert "AYEKFALV" not in repr(key)
@@ -122,7 +137,7 @@ def test_a_private_key_is_never_shown() -> None:
     assert "AYEKFALV" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u2003b", "a\nb"])
+@pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u2003b", "a\nb", "a\x07b"])
 def test_a_name_that_no_key_may_have(name: str) -> None:
     with pytest.raises(NoteError, match="cannot be called"):
         generate_key(name)

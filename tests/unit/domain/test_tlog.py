@@ -1,6 +1,8 @@
 """The formats of tlog-tiles, tlog-checkpoint and tlog-proof, by the examples of their specifications."""
 
 import base64
+import struct
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from orchestrator.domain.tlog import (
     parse_checkpoint,
     parse_journal,
     parse_proof,
+    parse_tile,
     split_history,
     tile_path,
     tile_width,
@@ -35,6 +38,7 @@ CHECKPOINT = (
     "mbIUBkBIfZ+qnA==\n"
 ).encode()
 """The example of tlog-cosignature."""
+ROOT = base64.b64encode(bytes(32)).decode()
 
 
 def test_paths_are_those_of_the_specification() -> None:
@@ -74,6 +78,10 @@ def test_the_checkpoint_of_the_specification_is_read() -> None:
         "a\n1\n!\n",
         "a\n٣\nAAAA\n",
         "a\n1\n\n",
+        f"\n1\n{ROOT}\n",
+        *(f"a\n{size}\n{ROOT}\n" for size in ("٣", "1_0", "+1", "-1", "01", "x", "1 ")),
+        f"a\n1\n{ROOT}",
+        f"a\n1\n{ROOT}\n\nextension\n",
     ],
 )
 def test_what_is_no_checkpoint(text: str) -> None:
@@ -82,8 +90,7 @@ def test_what_is_no_checkpoint(text: str) -> None:
 
 
 def test_a_checkpoint_may_have_more_lines() -> None:
-    root = base64.b64encode(bytes(32)).decode()
-    assert parse_checkpoint(f"a\n1\n{root}\nextension\n") == Checkpoint("a", 1, bytes(32))
+    assert parse_checkpoint(f"a\n1\n{ROOT}\nextension\n") == Checkpoint("a", 1, bytes(32))
 
 
 def test_a_history_is_split_into_its_notes() -> None:
@@ -129,6 +136,22 @@ def test_a_journal_is_read_up_to_where_it_is_whole(batches: list[list[bytes]], s
     assert parse_journal(whole, start + 1)[0] == []
 
 
+@pytest.mark.parametrize(("magic", "more"), [(b"jml2", 0), (b"jml1", 5)], ids=["another format", "longer than it is"])
+def test_a_batch_with_a_right_checksum_and_a_wrong_head_is_not_believed(magic: bytes, more: int) -> None:
+    payload = encode_bundle([b"entry"])
+    head = struct.pack(">4sQII", magic, 0, 1, len(payload) + more)
+    frame = head + struct.pack(">I", crc32(payload, crc32(head))) + payload
+    assert len(frame) == len(encode_frame(0, [b"entry"]))
+    assert parse_journal(frame, 0) == ([], 0)
+
+
+@pytest.mark.parametrize("length", [0, 63, 65, 96])
+def test_a_tile_has_as_many_hashes_as_it_should(length: int) -> None:
+    assert parse_tile(bytes(64), 2) == [bytes(32)] * 2
+    with pytest.raises(Damaged, match=f"{length} bytes instead of 64"):
+        parse_tile(bytes(length), 2)
+
+
 def test_a_batch_behind_a_broken_one_is_noticed() -> None:
     frames = [encode_frame(n, [b"entry"]) for n in range(3)]
     broken = bytes(len(frames[1]))
@@ -172,6 +195,10 @@ def test_a_proof_is_read_back() -> None:
         (b"index 3", b"position 3"),
         (b"extra ", b"more "),
         (b"extra ", b"extra !"),
+        (b"extra ", b""),
+        (b"index 3", b"3"),
+        (b"\nindex 3\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", b""),
+        (b"\n\n" + CHECKPOINT, b""),
         (b"\n\n", b"\nshort\n\n"),
     ],
 )

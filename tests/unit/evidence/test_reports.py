@@ -295,6 +295,9 @@ def test_overrides_are_what_operators_decided_and_not_what_came_of_it() -> None:
     story.tell(15, "event_received", BOB, type="jml.worker.left.v1", stated_at=at(15), **ann)
     story.tell(16, "command_applied", BOB, "crm", revision=1, state="inactive", **ann)
     story.tell(17, "application_paused", app="crm", actor="connector")
+    witness = {"url": "https://w", "key": "w+2"}
+    story.tell(18, "audit_configured", actor="auditor", key="log+1", dir="/audit", witnesses=[witness])
+    story.tell(19, "audit_configured", actor="auditor", key="log+1", dir="/audit", witnesses=[])
     found = [only(one, "operator", "act", "person", "reason", "code") for one in rows(story, "overrides")]
     assert found == [
         ("ann", "release", "4711", "real", ""),
@@ -302,6 +305,8 @@ def test_overrides_are_what_operators_decided_and_not_what_came_of_it() -> None:
         ("ann", "unlink", "4711", "wrong person", ""),
         ("ann", "erase", "4713", "asked", ""),
         ("ann", "state an event", "4712", "", ""),
+        ("auditor", "configure audit", "", "key log+1 in /audit, witnesses: w+2", ""),
+        ("auditor", "configure audit", "", "key log+1 in /audit, witnesses: none", ""),
     ]
 
 
