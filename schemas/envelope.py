@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -81,7 +82,12 @@ class Message(NamedTuple):
 
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, the one form in which we write an instant."""
-    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return _text(moment if moment.tzinfo is UTC else moment.astimezone(UTC))
+
+
+@lru_cache(maxsize=4096)
+def _text(utc: datetime) -> str:
+    """The same instants are written again and again: when an event was stated, when a batch was decided."""
     day = f"{utc.year:04}-{utc.month:02}-{utc.day:02}"  # half of what `isoformat` takes without its offset
     return f"{day}T{utc.hour:02}:{utc.minute:02}:{utc.second:02}.{utc.microsecond:06}Z"
 
