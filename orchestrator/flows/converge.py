@@ -47,7 +47,6 @@ log = structlog.get_logger()
 LEASE_SECONDS = 10.0
 """How long after its intent was saved a call may still go out. After that the intent is saved anew, which fails when
 the account has got a new owner meanwhile: this process may have been paused for long."""
-KEPT_LEASES = 4096
 MOST_LEFT = 100
 """So many groups that an account was taken out of are kept of it."""
 LOOK_AGAIN_SECONDS = 1.0
@@ -194,10 +193,11 @@ class Converge:
 
     def _note_lease(self, person_id: str, until: float) -> None:
         """An open intent of our own needs no waiting for: whoever sent those calls is not going to send more."""
-        if len(self._ours) >= KEPT_LEASES:
-            now = asyncio.get_running_loop().time()
-            self._ours = {one: end for one, end in self._ours.items() if end > now}
+        now = asyncio.get_running_loop().time()
+        self._ours.pop(person_id, None)
         self._ours[person_id] = until
+        while self._ours[oldest := next(iter(self._ours))] <= now:  # all leases are as long, so the oldest ends first
+            del self._ours[oldest]
 
     # --- how it ended ---------------------------------------------------------------------------------------------
 

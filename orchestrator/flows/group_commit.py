@@ -31,9 +31,10 @@ T = TypeVar("T")
 _BACKOFF = Backoff(base=0.1, most=10)
 MAX_ROWS = 500
 BUSY_ROWS = 8
+ENOUGH_ROWS = 24
 LINGER_SECONDS = 0.02
 """A transaction costs as much as dozens of rows: when many accounts are saved at once, the next one waits a moment for
-company. A few accounts are saved at once, and for one that loses access nobody waits."""
+company, until there is enough of it. A few accounts are saved at once, and for one that loses access nobody waits."""
 SAFETY_NET = timedelta(minutes=15)
 """A command that did not arrive by then is issued again by the relay. Far longer than any healthy backlog."""
 
@@ -146,7 +147,7 @@ class Saver:
         """
         save = Save(update, revision, entries)
         self._waiting.append(save)
-        if urgent:
+        if urgent or len(self._waiting) >= ENOUGH_ROWS:
             self._hurry.set()
         self._begin()
         return await save.saved
