@@ -46,6 +46,8 @@ class Deed:
     group: str = ""
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    arrived_at: float | None = None
+    """When the request came. `at` is when it was carried out, which is later where the application was slow."""
 
     @property
     def changed(self) -> bool:

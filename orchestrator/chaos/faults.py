@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -40,6 +41,8 @@ HTML = (b"content-type", b"text/html; charset=utf-8")
 PAGE = b"<!doctype html><html><head><title>Sign in</title></head><body>Please sign in again</body></html>"
 
 SLOWLY = ("slow", "slow create")
+_arrived: ContextVar[float] = ContextVar("arrived")
+"""When the request that is being answered came in."""
 AS_ASKED = ("", *SLOWLY, "False as text", "500 after commit", "409 without scimType", "wrong content type")
 """What is done as it was asked, whatever is answered."""
 
@@ -97,6 +100,7 @@ class Unruly:
 
     async def __call__(self, request: Request) -> Response:
         """Decide, do, write down, answer; the first three without an await, so that the order is the true one."""
+        _arrived.set(self._now())
         caller = self._caller(request)
         if caller is None:
             return self._noted(request, "", "", Response(401, error_body(401, "who is calling?")))
@@ -243,6 +247,7 @@ class Unruly:
     ) -> Response:
         deed: Deed = {
             "at": self._now(),
+            "arrived_at": _arrived.get(),
             "caller": caller,
             "method": request.method,
             "path": request.path,

@@ -325,9 +325,10 @@ def retry_after_is_kept(evidence: Evidence) -> Iterator[str]:
         for deed in deeds:
             for wait in waits[deed.caller]:
                 assert wait.allowed_at is not None
-                early = wait.at + HEARD_SECONDS < deed.at < wait.allowed_at - ROUNDING
+                called_at = deed.at if deed.arrived_at is None else deed.arrived_at
+                early = wait.at + HEARD_SECONDS < called_at < wait.allowed_at - ROUNDING
                 if early and not _just_woke(evidence, deed) and not _clock_was_wrong(evidence, deed):
-                    missed = wait.allowed_at - deed.at
+                    missed = wait.allowed_at - called_at
                     yield f"{deed.caller} called {app} {missed:.3f} s before it was allowed to ({wait.fault})"
             if deed.allowed_at is not None:
                 waits[deed.caller].append(deed)

@@ -158,6 +158,13 @@ def test_a_wait_of_one_process_binds_no_other() -> None:
     assert list(CHECKS["retry_after_is_kept"](hurried)) == []
 
 
+def test_a_call_that_came_before_the_wait_was_asked_for_is_early_for_nobody() -> None:
+    slow = with_deeds(lambda f: [*f[:6], replace(f[6], at=at(23.5), arrived_at=at(21.9)), f[7]])
+    assert list(CHECKS["retry_after_is_kept"](slow)) == []
+    late = with_deeds(lambda f: [*f[:6], replace(f[6], at=at(24.5), arrived_at=at(23.5)), f[7]])
+    assert list(CHECKS["retry_after_is_kept"](late))
+
+
 def test_what_a_process_sends_in_the_moment_it_wakes_up_is_no_broken_fence() -> None:
     late = with_deeds(lambda f: [*f, did(30, "PATCH", "W1", MOVED, NEW), did(31, "PATCH", "W1", NEW, MOVED)])
     assert list(CHECKS["newer_wins"](replace(late, pauses=[Pause("connector-1.1", at(20), at(29.5))]))) == []
