@@ -47,6 +47,7 @@ log = structlog.get_logger()
 LEASE_SECONDS = 10.0
 """How long after its intent was saved a call may still go out. After that the intent is saved anew, which fails when
 the account has got a new owner meanwhile: this process may have been paused for long."""
+KEPT_LEASES = 4096
 MOST_LEFT = 100
 """So many groups that an account was taken out of are kept of it."""
 LOOK_AGAIN_SECONDS = 1.0
@@ -196,8 +197,8 @@ class Converge:
         now = asyncio.get_running_loop().time()
         self._ours.pop(person_id, None)
         self._ours[person_id] = until
-        while self._ours[oldest := next(iter(self._ours))] <= now:  # all leases are as long, so the oldest ends first
-            del self._ours[oldest]
+        while len(self._ours) > KEPT_LEASES and self._ours[oldest := next(iter(self._ours))] <= now:
+            del self._ours[oldest]  # the oldest ends first
 
     # --- how it ended ---------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 ABANDONED_AFTER = timedelta(seconds=20)
 """A segment that is older was left by a process that died (or is slow: publishing twice is harmless)."""
 QUEUED_SEGMENTS = 32
-COMPANY_SECONDS = 0.2
+COMPANY_SECONDS = 0.05
 """After a publication evidence waits so long for company: nobody acts on it, and a request to the broker costs as much
 as many entries. A command does not wait, nor does what was saved before it."""
 _BACKOFF = Backoff(base=0.2, most=10)
