@@ -13,7 +13,7 @@ from orchestrator.flows.audit import AuditFlow
 from schemas.groups import AUDITOR
 from schemas.topics import AUDIT_ENTRIES
 
-COMPANY_SECONDS = 0.25  # the next batch waits for company: making it durable costs as much as hundreds of entries
+COMPANY_SECONDS = 0.25  # making a batch durable costs as much as hundreds of entries
 
 
 def auditor(runtime: Runtime) -> Role:
@@ -40,9 +40,10 @@ def auditor(runtime: Runtime) -> Role:
                 await ownership.let_go()
         finally:
             idle.set()
-        await asyncio.sleep(COMPANY_SECONDS)
 
-    subscription = runtime.consumers.subscribe((AUDIT_ENTRIES,), AUDITOR, handle, listener=ownership, max_records=2000)
+    subscription = runtime.consumers.subscribe(
+        (AUDIT_ENTRIES,), AUDITOR, handle, listener=ownership, max_records=2000, company=COMPANY_SECONDS
+    )
 
     def ended(task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

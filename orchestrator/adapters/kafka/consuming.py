@@ -110,8 +110,13 @@ class Consumers:
         *,
         listener: ConsumerRebalanceListener | None = None,
         max_records: int = 500,
+        company: float = 0.0,
     ) -> Subscription:
-        """Subscribe `handle` to batches of raw records; it waits, quarantines or parks by itself and never raises."""
+        """Subscribe `handle` to batches of raw records; it waits, quarantines or parks by itself and never raises.
+
+        After a batch the next one waits `company` seconds for more records; not on the embedded broker, which hands
+        out one published batch at a time, however long one waits.
+        """
         config = self._config
         self.topics.update(topics)
         where: dict[str, Any] = {"listener": listener}
@@ -146,6 +151,8 @@ class Consumers:
                 if self._on_read is not None:
                     await self._on_read(records)
                 await handle(records)
+                if company and not self._alone:
+                    await asyncio.sleep(company)
             except Exception as error:  # noqa: BLE001 - handed to whoever runs the role, which then ends
                 if not self.failed.done():
                     self.failed.set_result(error)
