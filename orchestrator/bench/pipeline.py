@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -40,6 +40,26 @@ MESSAGE_BYTES = 700
 """What a command or an entry with its headers takes, about."""
 
 
+class _Where(NamedTuple):
+    """Where a run takes place, and what it meets there. Each run has fresh topics, database and applications."""
+
+    kafka: str
+    store: str
+    names: tuple[str, ...]
+    latency: float
+    concurrency: int
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[tuple[Applications, Place]]:
+        async with Applications(self.latency) as applications:
+            policies = {
+                name: application_policy(applications.base_url(name), concurrency=self.concurrency)
+                for name in self.names
+            }
+            async with open_place(self.kafka, self.store, policies) as place:
+                yield applications, place
+
+
 async def bench_pipeline(
     kafka: str,
     store: str,
@@ -54,30 +74,26 @@ async def bench_pipeline(
     """Measure; the result names broker, store and sizes. `audit_cost`: also with auditing taken out."""
     if kafka == EMBEDDED:
         count = min(count, EMBEDDED_EVENTS // (2 * apps))
-    names = [f"app{number}" for number in range(apps)]
-    async with Applications(latency) as applications:
-        policies = {name: application_policy(applications.base_url(name), concurrency=concurrency) for name in names}
-        async with open_place(kafka, store, policies) as place, all_roles(place, CREW) as roles:
-            place_is = {"broker": place.broker, "store": place.store}
-            await settle(place, WARM_UP, 0, progress, "warming up")
-            warm = await applications.stats()
-            computed, began = cpu_seconds(roles), time.perf_counter()
-            await settle(place, count, WARM_UP, progress, "pipeline")
-            seconds = time.perf_counter() - began
-            cpu = {name: used - computed[name] for name, used in cpu_seconds(roles).items()}
-            stats = await applications.stats()
-            messages = await _messages(place) * count // (count + WARM_UP)
+    where = _Where(kafka, store, tuple(f"app{number}" for number in range(apps)), latency, concurrency)
+    async with where.opened() as (applications, place), all_roles(place, CREW) as roles:
+        place_is = {"broker": place.broker, "store": place.store}
+        await settle(place, WARM_UP, 0, progress, "warming up")
+        warm = await applications.stats()
+        computed, began = cpu_seconds(roles), time.perf_counter()
+        await settle(place, count, WARM_UP, progress, "pipeline")
+        seconds = time.perf_counter() - began
+        cpu = {name: used - computed[name] for name, used in cpu_seconds(roles).items()}
+        stats = await applications.stats()
+        messages = await _messages(place) * count // (count + WARM_UP)
     if stats["active"] != (count + WARM_UP) * apps:
         raise AssertionError(f"applications hold {stats['active']} accounts, not {(count + WARM_UP) * apps}")
     calls = sum(stats["calls"].values()) - sum(warm["calls"].values())
-    async with Applications(latency) as applications:
-        policies = {name: application_policy(applications.base_url(name)) for name in names}
-        async with open_place(kafka, store, policies) as place:
-            processes = CREW["connector"] if place.embedded is None else 1
-            floor = await _floor(place, applications, calls, messages, processes, concurrency * apps, progress)
+    async with where.opened() as (applications, place):
+        processes = CREW["connector"] if place.embedded is None else 1
+        floor = await _floor(place, applications, calls, messages, processes, concurrency * apps, progress)
     cost: dict[str, Any] = {}
     if audit_cost:
-        cost = await _auditing_costs(kafka, store, names, count, latency, concurrency, progress, seconds)
+        cost = await _auditing_costs(where, count, progress, seconds)
     return {
         "bench": "pipeline",
         **place_is,
@@ -96,21 +112,12 @@ async def bench_pipeline(
     }
 
 
-async def _auditing_costs(
-    kafka: str,
-    store: str,
-    names: Sequence[str],
-    count: int,
-    latency: float,
-    concurrency: int,
-    progress: Progress,
-    first: float,
-) -> dict[str, Any]:
+async def _auditing_costs(where: _Where, count: int, progress: Progress, first: float) -> dict[str, Any]:
     """What auditing takes, in four runs: with it, twice without it, with it. A machine that gets faster or slower
     meanwhile does so for both. `first` are the seconds that the first one took."""
     seconds = {True: [first], False: []}
     for audited in (False, False, True):
-        seconds[audited].append(await _once(kafka, store, names, count, latency, concurrency, progress, audited))
+        seconds[audited].append(await _once(where, count, progress, audited=audited))
     with_it, without = (2 * count / sum(seconds[audited]) for audited in (True, False))
     return {
         "events_per_second_with_auditing": round(with_it),
@@ -119,28 +126,17 @@ async def _auditing_costs(
     }
 
 
-async def _once(
-    kafka: str,
-    store: str,
-    names: Sequence[str],
-    count: int,
-    latency: float,
-    concurrency: int,
-    progress: Progress,
-    audited: bool,
-) -> float:
+async def _once(where: _Where, count: int, progress: Progress, *, audited: bool) -> float:
     """The seconds of one more run: `audited` like the first, or with nothing recorded and nobody there to record it."""
     crew = {name: number for name, number in CREW.items() if audited or name != "auditor"}
-    phase, module = "auditing" if audited else "without auditing", ROLES if audited else UNAUDITED
-    async with Applications(latency) as applications:
-        policies = {name: application_policy(applications.base_url(name), concurrency=concurrency) for name in names}
-        async with open_place(kafka, store, policies) as place:
-            with nullcontext() if audited else unaudited():
-                async with all_roles(place, crew, module=module):
-                    await settle(place, WARM_UP, 0, progress, "warming up")
-                    began = time.perf_counter()
-                    await settle(place, count, WARM_UP, progress, phase)
-                    return time.perf_counter() - began
+    phase, module = ("auditing", ROLES) if audited else ("without auditing", UNAUDITED)
+    async with where.opened() as (_, place):
+        with nullcontext() if audited else unaudited():
+            async with all_roles(place, crew, module=module):
+                await settle(place, WARM_UP, 0, progress, "warming up")
+                began = time.perf_counter()
+                await settle(place, count, WARM_UP, progress, phase)
+                return time.perf_counter() - began
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from orchestrator.adapters.sql.engine import Database
 from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.domain.account import AccountStatus
 from orchestrator.flows import converge as converge_module
+from orchestrator.flows import group_commit
 from tests.integration.application import JSON, Application
 from tests.integration.connector import NOW, Connector, Office, until
 from tests.subjects import told
@@ -99,6 +100,21 @@ async def test_a_leaver_overtakes_two_thousand_joiners(
     assert overtaken_by < 50, f"{overtaken_by} joiners went first"
     assert await application.active("leaver") is False
     assert connector.lanes.queues.pending > 1500
+
+
+async def test_a_leaver_is_saved_without_waiting_for_the_company_of_joiners(
+    connector: Connector, application: Application, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connector.converge("leaver")
+    monkeypatch.setattr(group_commit, "LINGER_SECONDS", 60.0)
+    joiners = await office.wants(*(f"p{number}" for number in range(group_commit.BUSY_ROWS)))
+    leaver = await office.wants("leaver", state="inactive")
+    async with asyncio.timeout(20):
+        await connector.take(*joiners)
+        await until(lambda: application.made().count("POST /Users") == len(joiners) + 1)
+        await connector.take(*leaver)
+        await connector.converged()
+    assert await application.active("leaver") is False
 
 
 async def test_a_slow_application_does_not_delay_another(

@@ -14,7 +14,7 @@ from orchestrator.domain.sealing import Subject
 from orchestrator.errors import JmlError
 from orchestrator.flows import group_commit
 from orchestrator.flows.audit_writer import AuditWriter, Entry
-from orchestrator.flows.group_commit import BUSY_ROWS, SAFETY_NET, Loader, Saver
+from orchestrator.flows.group_commit import BUSY_ROWS, ENOUGH_ROWS, SAFETY_NET, Loader, Saver
 from orchestrator.flows.outbox import OutboxPublisher
 from orchestrator.ports import ProgressUpdate
 from schemas.audit import AuditKind
@@ -112,6 +112,18 @@ async def test_many_wait_for_company_and_one_that_loses_access_does_not(
     async with asyncio.timeout(5):
         assert await saver.save(applied("bea"), (), revision=1, urgent=True)
         assert await joiner
+
+
+async def test_enough_company_waits_for_no_more(
+    saver: Saver, store: FakeConvergeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LINGER_SECONDS", 60.0)
+    people = [f"j{number}" for number in range(BUSY_ROWS + ENOUGH_ROWS)]
+    for person_id in people:
+        store.add(account(person_id))
+    await asyncio.gather(*(save(saver, applied(person_id)) for person_id in people[:BUSY_ROWS]))
+    async with asyncio.timeout(5):
+        assert all(await asyncio.gather(*(save(saver, applied(person_id)) for person_id in people[BUSY_ROWS:])))
 
 
 async def test_whoever_comes_with_an_old_version_has_lost(saver: Saver, store: FakeConvergeStore) -> None:
