@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator.domain.account import Account, takes_access
+from orchestrator.domain.account import takes_access
 from orchestrator.errors import (
     Ambiguous,
     Changed,
@@ -19,7 +19,7 @@ from orchestrator.errors import (
     Unavailable,
     UniquenessConflict,
 )
-from orchestrator.flows.account_call import Call, Remote
+from orchestrator.flows.account_call import Call
 from orchestrator.flows.application import Application, if_match
 from orchestrator.flows.finding import Finder
 from orchestrator.flows.membership import Membership
@@ -270,8 +270,8 @@ class Steps:
             call.settled = True
             await self._get(call)
             call.unsure = False
-            if not _has_arrived(call.account, call.remote):  # it may do so after the change that follows now
-                call.recheck_at = self._clock.now() + OPEN_INTENT
+            # It may arrive even where the account shows what it was to bring about: that may have been so before.
+            call.recheck_at = self._clock.now() + OPEN_INTENT
             return None
 
     async def _missed(self, call: Call) -> None:
@@ -303,12 +303,3 @@ class Steps:
             raise Unavailable(f"the application answered a read with {answer.status} and no account")
         self._finder.saw(call, shown)
         call.remote.shown, call.remote.version = shown, self._application.version(answer)
-
-
-def _has_arrived(account: Account, remote: Remote) -> bool:
-    """Whether the account shows what a change whose answer got lost was to bring about."""
-    if account.state == "absent":
-        return remote.id is None
-    if account.state == "inactive":
-        return remote.is_out
-    return remote.active is (account.state == "active") and remote.resource == account.resource

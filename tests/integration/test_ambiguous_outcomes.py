@@ -75,7 +75,7 @@ async def test_a_change_that_took_effect_and_timed_out_is_not_sent_again(
     application.faults("PATCH", application.silence_after)
     await connector.converge("ada", title="Senior Engineer")
     assert application.made() == ["PATCH /Users", "GET /Users"]
-    assert is_applied(await office.progress("ada"), 2)
+    assert is_applied(await office.progress("ada"), 2, but_for_a_look=True)
 
 
 async def test_a_change_that_timed_out_without_effect_is_sent_again(
@@ -199,6 +199,28 @@ async def test_a_recheck_that_fails_is_made_up_for(
     assert await application.active("ada") is False
     await connector.wait(OPEN_INTENT.total_seconds() + 1)
     assert is_applied(await office.progress("ada"), 2)
+    assert await office.attention_at("ada") is None
+
+
+async def test_a_change_without_an_answer_may_arrive_though_the_account_shows_it_already(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    """Somebody else had made it, so that the look after the call says nothing about the call."""
+    await connector.converge("ada", title="Engineer")
+
+    async def made_by_others_and_never_answered(request: Request) -> Response:
+        application.plain.handle(request)
+        return await application.silence(request)
+
+    application.faults("PATCH", made_by_others_and_never_answered)
+    await connector.converge("ada", title="Senior Engineer")
+    late = next(call for call in application.calls if call.method == "PATCH")
+    await connector.converge("ada", title="Principal Engineer")
+    application.plain.handle(late)
+    await connector.wait(OPEN_INTENT.total_seconds() + 1)
+    user = await application.user("ada")
+    assert user is not None
+    assert user["title"] == "Principal Engineer"
     assert await office.attention_at("ada") is None
 
 
