@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from orchestrator.adapters.audit_log import entries_end
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.settling import SqlSettling
 from orchestrator.flows.converge import RECHECK
@@ -25,13 +26,13 @@ class Quiet:
         """Wait until nothing is left to do; False when `seconds` were not enough."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        still_since, size = loop.time(), -1
+        still_since, end = loop.time(), -1
         while loop.time() < deadline:
             left = await self._left(events)
             progress(left)
-            now = self._size()
-            if left > 0 or now != size:
-                still_since, size = loop.time(), now
+            now = entries_end(self._audit)
+            if left > 0 or now != end:
+                still_since, end = loop.time(), now
             elif loop.time() - still_since >= STILL_SECONDS:
                 return True
             await asyncio.sleep(0.25)
@@ -40,7 +41,3 @@ class Quiet:
     async def _left(self, events: int) -> int:
         left = await self._settling.left(now=self._clock.now(), events=events)
         return left if self._rechecks else left - await self._settling.waiting(RECHECK)
-
-    def _size(self) -> int:
-        """How much the auditor has written, in whatever files it keeps."""
-        return sum(one.stat().st_size for one in self._audit.rglob("*") if one.is_file())

@@ -114,7 +114,7 @@ def converge(
 def pipeline(
     events: Annotated[int, typer.Option(min=100, help="People to hire, all at once.")] = 4_000,
     apps: Annotated[int, typer.Option(min=1, max=20, help="Connected applications.")] = 5,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at once to each application.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at once to each application.")] = 32,
     latency_ms: Annotated[float, typer.Option(min=0, help="What an application takes to answer.")] = 0,
     audit_cost: Annotated[bool, typer.Option("--audit-cost", help="Also what auditing takes, in 3 runs.")] = False,
     kafka: Kafka = EMBEDDED,

@@ -1,6 +1,7 @@
 """`jml chaos`: prove the promises on this machine, with roles that die and applications that misbehave."""
 
 import asyncio
+import logging
 import shlex
 import shutil
 import signal
@@ -91,6 +92,7 @@ def run(
     settings = Settings(*where[:2], seed, people, seconds, apps, known(faults), rechecks, where[2])
     with _folder(report) as folder:
         with Bars() as bars:
+            logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that the broker is gone is no news: we stop it
             outcome = run_service(_until_told(run_chaos(settings, folder, bars)))
         found = figures(outcome, _command(settings, services))
         if report is not None:
