@@ -133,15 +133,15 @@ async def test_a_failure_is_told_like_a_success(connector: Connector, office: Of
 
 
 async def test_nothing_personal_stands_in_the_open(connector: Connector, application: Application) -> None:
-    await connector.converge("ada", groups=["staff"], title="Countess of Lovelace", correlation_id="case/ada/7")
-    await connector.converge("ada", state="inactive", correlation_id="case/ada/7")
-    user = await application.user("ada")
+    await connector.converge("zuzka", groups=["staff"], title="Countess of Lovelace", correlation_id="case/zuzka/7")
+    await connector.converge("zuzka", state="inactive", correlation_id="case/zuzka/7")
+    user = await application.user("zuzka")
     assert user is not None
     for one in connector.audit:
         AuditEntry.model_validate(one)
-        readable = {name: value for name, value in one.items() if name != "sealed"}
-        for canary in ("ada", "Lovelace", user["id"]):
-            assert canary not in str(readable), readable
+        rezuzkable = {name: value for name, value in one.items() if name != "sealed"}
+        for canary in ("zuzka", "Lovelace", user["id"]):  # no random number in hexadecimal has a z
+            assert canary not in str(rezuzkable), rezuzkable
     assert {datetime.fromisoformat(one["at"]) for one in connector.audit} != set()
 
 
