@@ -23,11 +23,12 @@ _NAMES = frozenset(
     re.findall(
         r"\S+",
         """
-        id externalId meta schemas resourceType created lastModified location version Resources totalResults nextCursor
-        scimType Errors userName name formatted familyName givenName middleName honorificPrefix honorificSuffix displayName
-        nickName profileUrl title userType preferredLanguage locale timezone active emails phoneNumbers ims photos addresses
-        groups entitlements roles x509Certificates members value display type primary $ref streetAddress locality region
-        postalCode country employeeNumber costCenter organization division department manager
+        id externalId meta schemas resourceType created lastModified location version Resources totalResults
+        nextCursor scimType Errors userName name formatted familyName givenName middleName honorificPrefix
+        honorificSuffix displayName nickName profileUrl title userType preferredLanguage locale timezone active emails
+        phoneNumbers ims photos addresses groups entitlements roles x509Certificates members value display type
+        primary $ref streetAddress locality region postalCode country employeeNumber costCenter organization division
+        department manager
         """,
     )
 )
