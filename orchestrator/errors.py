@@ -17,10 +17,12 @@
         Transient                   worth trying again
           RateLimited               429, with the instant before which not to call (application scope)
           Unavailable               5xx, no connection: nothing happened there
+            NotFoundPage            a page for people instead of a 404: ask another way
           Changed                   412: somebody changed the account since we read it
           Ambiguous                 the call may have taken effect: read back before anything else
         Permanent                   will not get better by itself -> the account is parked
           Rejected                  4xx for this account
+            NoTarget                400 noTarget: what we know of the resource is out of date
           UniquenessConflict        409 and nobody to adopt
           AmbiguousCorrelation      several accounts could be this person's
           Unlinked                  an operator took the account away from the person
@@ -151,6 +153,11 @@ class Unavailable(Transient):
         self.not_before = not_before
 
 
+class NotFoundPage(Unavailable):
+    """A page for people says that something is not there (404). It may be a proxy's, or all that this application ever
+    says: whoever catches this asks another way."""
+
+
 class Changed(Transient):
     """Somebody changed the resource since it was read, so nothing was done (412): read again and converge."""
 
@@ -177,6 +184,10 @@ class Rejected(Permanent):
     """The application refuses this account's data."""
 
     code = "rejected"
+
+
+class NoTarget(Rejected):
+    """Nothing is where a change was to be made (RFC 7644, table 9): what we know of the resource is out of date."""
 
 
 class CursorLost(Rejected):

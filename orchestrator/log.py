@@ -62,7 +62,7 @@ def configure(level: str = "info", stream: TextIO | None = None, *, json: bool =
     )
     # Libraries log through the standard module: their warnings matter, their chatter does not.
     logging.basicConfig(level=logging.WARNING, stream=stream or sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    for noisy in ("aiokafka", "apscheduler", "httpx", "uvicorn.error"):
+    for noisy in ("aiokafka", "apscheduler", "cel", "httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
+from urllib.parse import quote_plus
 
 import jwt
 
@@ -134,7 +135,8 @@ def credentials(app: str, auth: AuthConfig, clock: Clock, post: Post) -> Credent
     url, client = str(auth.token_url), auth.client_id or ""
     if auth.type == "oauth2":
         secret = auth.secret(app, "client_secret") or ""
-        header = {"authorization": (basic(client, secret).value or b"").decode()}
+        # RFC 6749, section 2.3.1: both are form-urlencoded before they become user and password.
+        header = {"authorization": (basic(quote_plus(client), quote_plus(secret)).value or b"").decode()}
         return Fetched(url, lambda: (grant, header), post)
     key = auth.secret(app, "private_key") or ""
     try:

@@ -113,7 +113,7 @@ class HttpScimTransport:
             raise Unavailable(f"{request.url.host}: the call was not sent ({type(error).__name__})") from error
         except (httpx.HTTPError, aiohttp.ClientError) as error:  # some of aiohttp's come as they are
             raise self._failure(error, request.url.host) from error
-        return ScimResponse(response.status_code, _object(answer), _kept(response.headers))
+        return ScimResponse(response.status_code, _object(answer), _kept(response.headers, empty=not answer))
 
     def _prepared(self, request: ScimRequest, correlation_id: str, authorization: bytes | None) -> httpx.Request:
         """The request, made by hand: what httpx's client adds to each (cookies, redirects, merging, encodings) costs
@@ -220,5 +220,7 @@ def _object(content: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+def _kept(headers: Mapping[str, str], *, empty: bool) -> dict[str, str]:
+    """The headers that somebody asks for. What an answer without content claims to be says nothing: frameworks call it
+    HTML, and a page for people it is not."""
+    return {name: headers[name] for name in _KEPT_HEADERS if name in headers and not (empty and name == "content-type")}

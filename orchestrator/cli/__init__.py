@@ -26,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    # Clients log what they also raise; the error is said once. A role configures logging for itself.
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    # Libraries log what they also raise; the error is said once. A role configures logging for itself.
+    for library in ("aiokafka", "cel"):
+        logging.getLogger(library).addHandler(logging.NullHandler())
     try:
         code = _command().main(arguments, prog_name="jml", standalone_mode=False)
         sys.stdout.flush()

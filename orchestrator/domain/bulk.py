@@ -1,8 +1,10 @@
 """SCIM Bulk: what fits into one request, and one answer taken apart into the answers of its operations.
 
 RFC 7644, section 3.7; the drafts of SCIM 1.1 have the same with another schema and with the status as an object. Only
-operations that have nothing to do with each other go together, so no operation refers to another one's bulkId, and
-`failOnErrors` is not sent: one person's mistake is no reason to stop another one's.
+operations that have nothing to do with each other go together, so no operation refers to another one's bulkId.
+`failOnErrors` is not sent: without it the application "MUST continue performing as many changes as possible and
+disregard partial failures" (section 3.7.3), and one person's mistake is no reason to stop another one's. With any
+number, what comes after that many failures would be left out, and each of those accounts would have to be read back.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -106,6 +106,11 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
+def is_of_types(error: Exception) -> bool:
+    """Whether an expression fails because of the types in it, and so for everybody who comes to that place."""
+    return isinstance(error, TypeError) or str(error).startswith(_UNDEFINED)
+
+
 def failure(error: Exception, expression: str) -> str:
     """Why an expression fails, without the person's values, which the library quotes in some of its messages."""
     text = str(error.args[0]) if error.args else ""
@@ -116,7 +121,7 @@ def failure(error: Exception, expression: str) -> str:
     ours = _OUR_COMPLAINT.match(text)
     if ours and ours.group(1) in library({}):
         return f"{ours.group(1)} {ours.group(2)}"
-    if isinstance(error, TypeError) or text.startswith(_UNDEFINED):
+    if is_of_types(error):
         return text.splitlines()[0]
     return f"cannot be evaluated for this person ({type(error).__name__})"
 

@@ -6,7 +6,16 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from orchestrator.domain.scim_read import scim_type
-from orchestrator.errors import ApplicationDown, Changed, CursorLost, RateLimited, Rejected, ScimError, Unavailable
+from orchestrator.errors import (
+    ApplicationDown,
+    Changed,
+    CursorLost,
+    NoTarget,
+    RateLimited,
+    Rejected,
+    ScimError,
+    Unavailable,
+)
 
 DEFAULT_WAIT = timedelta(seconds=5)
 LONGEST_WAIT = timedelta(hours=1)
@@ -45,9 +54,11 @@ def classify(
         return ApplicationDown(
             f"the application redirects ({status}): check base_url, redirects are not followed", status
         )
-    if status == 412:
-        return Changed("the application holds a newer version of the resource (412)")
+    if status in (412, 428):  # 428 wants an If-Match (RFC 6585, section 3), which a look brings
+        return Changed(f"the application holds a newer version of the resource ({status})")
     kind = scim_type(body)
+    if kind == "noTarget":
+        return NoTarget(f"the application has nothing at the place of a change ({status} noTarget)")
     if kind in ("expiredCursor", "invalidCursor"):
         return CursorLost(f"the application has lost the place in its list ({status} {kind})")
     return Rejected(f"the application refuses the request ({status}{f' {kind[:40]}' if kind else ''})")

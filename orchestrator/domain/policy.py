@@ -23,6 +23,7 @@ from orchestrator.domain.lifecycle import Standing, Status
 from orchestrator.domain.ownership import Owners
 from orchestrator.domain.paths import nest, split_path, with_value_of
 from orchestrator.domain.person_fields import ALL_FIELDS, DATES, person_fields
+from orchestrator.domain.rehearsal import rehearse
 from orchestrator.domain.unique_names import numbered
 from schemas.changes import MAX_TEXT
 from schemas.commands import DesiredState
@@ -219,6 +220,7 @@ def compile_policy(
     tables, owners = tables or {}, owners or Owners()
     compiled: dict[str, _Compiled] = {}
     problems: list[ExpressionError] = []
+    context = new_context(tables)
     for policy in policies:
         expressions = _expressions(policy)
         parts: dict[str, cel.Program] = {}
@@ -227,6 +229,9 @@ def compile_policy(
             problems += found
             if program is not None:
                 parts[key] = program
+            if program is not None and not found:
+                complaint = rehearse(policy.app, key, expression, program, context)
+                problems += [] if complaint is None else [complaint]
         problems += _conflicts(policy)
         problems += [
             ExpressionError(policy.app, key, f"{path} is not among the attributes")
@@ -280,7 +285,7 @@ def compile_policy(
     digest = hashlib.sha256(text).hexdigest()[:16]
     named = _fields_named(policies)
     dates = any(name in DATES for one in compiled.values() for _, name in one.copied) or not named.isdisjoint(DATES)
-    return Policy(compiled, digest, default_zone, time_rules, named, owners, dates, new_context(tables)), []
+    return Policy(compiled, digest, default_zone, time_rules, named, owners, dates, context), []
 
 
 def retention_end(policy: ApplicationPolicy, inactive_since: datetime) -> datetime | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.domain.paths import ENTERPRISE
+from orchestrator.domain.scim_diff import is_schema
 
 CORE = "urn:scim:schemas:core:1.0"
 ENTERPRISE_1 = "urn:scim:schemas:extension:enterprise:1.0"
@@ -94,11 +95,12 @@ def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str)
         before, after = held.get(name), wanted.get(name)
         if before == after:
             continue
-        path = f"{prefix}{name}"
-        if after is None:
+        path, extends = f"{prefix}{name}", not prefix and is_schema(name)
+        if after is None and not extends:
             gone.append(path)
-        elif isinstance(after, Mapping):
-            inner, inner_gone = _difference(before if isinstance(before, Mapping) else {}, after, f"{path}.")
+        elif isinstance(after, Mapping) or extends:
+            place = f"{path}:" if extends else f"{path}."  # section 3.10 of the draft
+            inner, inner_gone = _difference(_mapping(before), _mapping(after), place)
             gone += inner_gone
             if inner:
                 partial[name] = inner
@@ -107,6 +109,10 @@ def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str)
         else:
             partial[name] = after
     return partial, gone
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _elements(before: list[Any], after: list[Any]) -> list[Any]:

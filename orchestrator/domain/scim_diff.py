@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from orchestrator.domain.scim_read import OnlyText
+
 PATCH_SCHEMA = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 USER_SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 GROUP_SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:Group"
@@ -34,15 +36,20 @@ def operations(held: Mapping[str, Any], wanted: Mapping[str, Any], *, filters: b
 
 
 def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str, filters: bool) -> Iterator[Operation]:
+    """`prefix` is what stands before an attribute's name in its path, with what separates them. A schema is no
+    attribute (RFC 7644, section 3.5.2, figure 7): what is removed of an extension are its attributes, one by one."""
     for name in sorted({*held, *wanted}):
-        path = _join(prefix, name)
+        path = f"{prefix}{name}"
         before, after = held.get(name), wanted.get(name)
         if before == after:
             continue
-        if after is None:
+        if not prefix and is_schema(name):
+            inner = before if isinstance(before, Mapping) else {}
+            yield from _differences(inner, after if isinstance(after, Mapping) else {}, f"{name}:", filters)
+        elif after is None:
             yield {"op": "remove", "path": path}
         elif isinstance(after, Mapping):
-            yield from _differences(before if isinstance(before, Mapping) else {}, after, path, filters)
+            yield from _differences(before if isinstance(before, Mapping) else {}, after, f"{path}.", filters)
         elif filters and isinstance(after, list) and isinstance(before, list) and _typed(before) and _typed(after):
             yield from _element_differences(before, after, path)
         else:
@@ -79,18 +86,16 @@ def _typed(elements: list[Any]) -> bool:
     )
 
 
-def _join(prefix: str, name: str) -> str:
-    if not prefix:
-        return name
-    if prefix.startswith("urn:") and prefix.rpartition(":")[2] == "User":
-        return f"{prefix}:{name}"
-    return f"{prefix}.{name}"
+def is_schema(name: str) -> bool:
+    """Whether a key of a resource names an extension, whose attributes are below it (RFC 7643, section 3.3)."""
+    return name.lower().startswith("urn:")
 
 
 def project(resource: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What an application's resource shows of the attributes we map: comparable with `wanted`.
 
-    Tolerates what applications add: further sub-attributes of an element, another order of a multi-valued attribute.
+    Tolerates what applications add (further sub-attributes of an element, another order of a multi-valued attribute),
+    and what they leave out where they show a text for an object.
     """
     shown: dict[str, Any] = {}
     for name, value in wanted.items():
@@ -98,7 +103,10 @@ def project(resource: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str,
         if found is None:
             continue
         if isinstance(value, Mapping):
-            shown[name] = project(found, value) if isinstance(found, Mapping) else found
+            if isinstance(found, OnlyText) and found.shows(value):
+                shown[name] = value
+            else:
+                shown[name] = project(found, value) if isinstance(found, Mapping) else found
         elif isinstance(value, list) and isinstance(found, list):
             shown[name] = value if _same_elements(found, value) else [_plain(element, value) for element in found]
         else:
@@ -145,6 +153,8 @@ def _same_elements(found: list[Any], wanted: list[Any]) -> bool:
 
 
 def _shows(found: Any, wanted: Any) -> bool:
+    if isinstance(found, OnlyText) and isinstance(wanted, Mapping):
+        return found.shows(wanted)
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         return all(found.get(name) == value for name, value in wanted.items())
     return bool(found == wanted)

@@ -4,9 +4,12 @@ another.
 Everything is read into the names and shapes of SCIM 2.0 (RFC 7643), whatever the application speaks.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from orchestrator.domain.paths import ENTERPRISE
 
 _TEXT_BOOLEANS = {"true": True, "false": False}
 _PLURAL = frozenset(
@@ -16,6 +19,21 @@ _PLURAL = frozenset(
 _STEPS = (".", "..")
 """In a path these lead elsewhere: a DELETE of such an id would be one of something else (RFC 3986, section 5.2.4)."""
 _BOOLEANS = frozenset({"active", "primary"})
+_NAMES = frozenset(
+    re.findall(
+        r"\S+",
+        """
+        id externalId meta schemas resourceType created lastModified location version Resources totalResults
+        nextCursor scimType Errors userName name formatted familyName givenName middleName honorificPrefix
+        honorificSuffix displayName nickName profileUrl title userType preferredLanguage locale timezone active emails
+        phoneNumbers ims photos addresses groups entitlements roles x509Certificates members value display type
+        primary $ref streetAddress locality region postalCode country employeeNumber costCenter organization division
+        department manager
+        """,
+    )
+)
+"""Attributes of RFC 7643 and of lists and errors (RFC 7644)."""
+_FOLDED = {name.lower(): name for name in (*_NAMES, ENTERPRISE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +60,19 @@ STRICT = Tolerance("strict", False, False, False, False, False, False)
 TOLERANCES = {one.name: one for one in (LENIENT, STRICT)}
 
 
+class OnlyText(dict[str, Any]):
+    """An object of which an application shows nothing but a text. What its text does not say is not known: it may
+    well be as it should."""
+
+    def shows(self, wanted: Mapping[str, Any]) -> bool:
+        """Whether the text is that of the object wanted, as far as a text can tell."""
+        (text,) = self.values()
+        if "value" in wanted:
+            return bool(text == wanted["value"])
+        parts = [part for part in wanted.values() if isinstance(part, str)]
+        return bool(parts) and all(part in text for part in parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of a list. `total` is None where the application does not say, `skipped` counts the rows that nobody
@@ -64,6 +95,7 @@ def read_resource(row: Any, tolerance: Tolerance) -> dict[str, Any] | None:
     """A user or group with a text `id`, real booleans, and objects where objects belong; None when it is none."""
     if not isinstance(row, Mapping):
         return None
+    row = _named(row)
     identity = row.get("id")
     if isinstance(identity, int) and not isinstance(identity, bool) and tolerance.numbers_as_ids:
         identity = str(identity)
@@ -80,6 +112,7 @@ def read_page(body: Mapping[str, Any] | None, tolerance: Tolerance) -> Page | No
     """The rows of a list; None when the answer is no list at all."""
     if body is None:
         return None
+    body = _named(body)
     listed = body.get("Resources")
     total = _count(body.get("totalResults"))
     if listed is None and (total == 0 or _says_list(body)):
@@ -97,9 +130,10 @@ def scim_type(body: Mapping[str, Any] | None) -> str | None:
     """The keyword of a SCIM error (RFC 7644, table 9), also where a 1.1 server wraps it in `Errors`."""
     if body is None:
         return None
+    body = _named(body)
     wrapped = body.get("Errors")
     if isinstance(wrapped, list) and wrapped and isinstance(wrapped[0], Mapping):
-        body = wrapped[0]
+        body = _named(wrapped[0])
     kind = body.get("scimType")
     return kind if isinstance(kind, str) and kind else None
 
@@ -115,12 +149,13 @@ def _value(name: str, value: Any, tolerance: Tolerance) -> Any:
     if name in _PLURAL and value is not None:
         return list(_elements(value, tolerance))
     if name == "name" and isinstance(value, str) and tolerance.text_as_objects:
-        return {"formatted": value}
+        return OnlyText(formatted=value)
     if name == "manager" and isinstance(value, str) and tolerance.text_as_objects:
-        return {"value": value}
+        return OnlyText(value=value)
     if name.startswith("urn:") and isinstance(value, Mapping):
-        return {inner: _value(inner, part, tolerance) for inner, part in value.items()}
-    return value
+        inside = _named(value) if name == ENTERPRISE else value
+        return {inner: _value(inner, part, tolerance) for inner, part in inside.items()}
+    return _named(value) if isinstance(value, Mapping) else value
 
 
 def _elements(value: Any, tolerance: Tolerance) -> Iterable[Any]:
@@ -128,9 +163,19 @@ def _elements(value: Any, tolerance: Tolerance) -> Iterable[Any]:
     lenient = tolerance.text_as_objects
     for element in value if isinstance(value, list) else [value] if lenient else []:
         if isinstance(element, Mapping):
-            yield {name: _boolean(part, tolerance) if name in _BOOLEANS else part for name, part in element.items()}
+            yield {
+                name: _boolean(part, tolerance) if name in _BOOLEANS else part for name, part in _named(element).items()
+            }
         elif isinstance(element, str) and lenient:
-            yield {"value": element}
+            yield OnlyText(value=element)
+
+
+def _named(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The attributes by the names that the RFCs give them, which may come in any case (RFC 7643, section 2.1). Those of
+    an application's own stay as they are: it may want them back so."""
+    if all(name in _NAMES for name in value):
+        return value
+    return {name if name in _NAMES else _FOLDED.get(name.lower(), name): part for name, part in value.items()}
 
 
 def _boolean(value: Any, tolerance: Tolerance) -> Any:

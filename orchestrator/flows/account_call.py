@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.domain.account import Account, Progress, takes_access
 from orchestrator.domain.unique_names import Paths, numbered
-from orchestrator.errors import Ambiguous, Unavailable
+from orchestrator.errors import Ambiguous, Rejected, Unavailable
 from orchestrator.flows.calling import Calls
 from orchestrator.ports import ScimRequest, ScimResponse
 
@@ -72,6 +72,8 @@ class Call:
     settled: bool = False
     created: bool = False
     missed: bool = False
+    refused: tuple[ScimRequest, Rejected] | None = None
+    """A change that was refused and came of what we remembered, not of a look."""
     outdated: int = 0
     """How often somebody else changed the account between our look and our change of it."""
     forgot: bool = False

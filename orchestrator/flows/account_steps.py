@@ -15,6 +15,7 @@ from orchestrator.errors import (
     Ambiguous,
     Changed,
     NotEffective,
+    NotFoundPage,
     Rejected,
     Unavailable,
     UniquenessConflict,
@@ -255,9 +256,21 @@ class Steps:
     # --- what is there --------------------------------------------------------------------------------------------
 
     async def _settled(self, call: Call, request: ScimRequest) -> ScimResponse | None:
-        """Send a change; None when its outcome was unknown and has been read back, so that the caller looks again."""
+        """Send a change; None when its outcome was unknown, or what it came of out of date, and the account has been
+        read back, so that the caller looks again."""
+        if call.refused is not None and call.refused[0] == request:
+            raise call.refused[1]  # the look has changed nothing of it
         try:
             return await call.send(request)
+        except NotFoundPage:
+            return ScimResponse(404)  # which is not believed before a look
+        except Rejected as error:
+            # A change within what somebody else took away is refused, by some without a word of why.
+            if request.method != "PATCH" or call.refused is not None or call.remote.shown is not None:
+                raise
+            call.refused = request, error
+            await self._get(call)
+            return None
         except Changed as error:
             call.outdated += 1
             if call.outdated > MOST_OUTDATED:
@@ -294,7 +307,13 @@ class Steps:
             await self._finder.find(call)
 
     async def _get(self, call: Call) -> None:
-        answer = await call.send(self._application.read(call.remote.id or ""))
+        try:
+            answer = await call.send(self._application.read(call.remote.id or ""))
+        except NotFoundPage:
+            # A proxy's, or how this application says that it does not have it: a search says which. It raises what
+            # it meets, and whoever answers everything with pages answers it with one.
+            await self._finder.find(call)
+            return
         if answer.status == 404:
             call.remote.gone()
             return

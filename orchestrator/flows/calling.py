@@ -14,7 +14,15 @@ import structlog
 
 from orchestrator.domain.budget import Adaptive, Budget, kind_of
 from orchestrator.domain.outcome import LONGEST_WAIT, asked_to_wait, classify
-from orchestrator.errors import Ambiguous, ApplicationDown, RateLimited, Rejected, ScimError, Unavailable
+from orchestrator.errors import (
+    Ambiguous,
+    ApplicationDown,
+    NotFoundPage,
+    RateLimited,
+    Rejected,
+    ScimError,
+    Unavailable,
+)
 from orchestrator.flows.turns import Turn, Turns
 from orchestrator.ports import ApplicationHealth, Clock, ScimRequest, ScimResponse, ScimTransport
 
@@ -310,8 +318,8 @@ class Caller:
 
 
 def _is_page(response: ScimResponse) -> bool:
-    """Whether something for people answered: a log-in page, a proxy's "not found". No SCIM server speaks HTML, so
-    neither its success nor its 404 says anything about the account. A 204 is no page, whatever type it claims."""
+    """Whether something for people answered: a log-in page, a proxy's "not found". SCIM is no HTML, so neither its
+    success nor its 404 says anything about the account. A 204 is no page, whatever type it claims."""
     counts = (response.status < 300 and response.status != 204) or response.status in (404, 409)
     return counts and response.body is None and "html" in response.headers.get("content-type", "").lower()
 
@@ -320,4 +328,4 @@ def _not_scim(request: ScimRequest, response: ScimResponse) -> ScimError:
     told = f"the application answers with a page instead of SCIM ({response.status}): check base_url and its proxies"
     if request.method != "GET" and response.status < 300:
         return Ambiguous(told)
-    return Unavailable(told)
+    return NotFoundPage(told) if response.status == 404 else Unavailable(told)

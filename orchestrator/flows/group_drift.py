@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.domain.account import Account
 from orchestrator.domain.group_drift import granted, may_end_early, misplaced, shown_groups, shown_members
 from orchestrator.domain.reconciliation import Finding, FindingKind
-from orchestrator.errors import Rejected, TooLarge, Unavailable
+from orchestrator.errors import NotFoundPage, Rejected, TooLarge, Unavailable
 from orchestrator.flows.application import Application
 from orchestrator.flows.listing import Send, groups
 from orchestrator.flows.membership import FIXED
@@ -119,7 +119,12 @@ class GroupDrift:
         group_id = name.removeprefix(FIXED) if name.startswith(FIXED) else ids.get(name) or await self._find(name)
         if group_id is None:
             return None
-        answer = await self._send(ScimRequest("GET", self._application.group_path(group_id)))
+        try:
+            answer = await self._send(ScimRequest("GET", self._application.group_path(group_id)))
+        except NotFoundPage:
+            if name.startswith(FIXED) or await self._find(name) == group_id:
+                raise
+            return None  # the application shows none of that name, or another one that we have never used
         if answer.status == 404:
             return None
         group = self._application.user(answer)

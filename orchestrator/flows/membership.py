@@ -2,7 +2,8 @@
 
 At most one PATCH per group is under way; what arrives meanwhile is merged into the next. While more people keep coming
 for a group its next PATCH waits for them, a little; who loses a membership is not made to wait. Adding a member that is
-there and removing one that is not are harmless, so a chunk of unknown outcome is simply sent again.
+there and removing one that is not are harmless, so a chunk of unknown outcome is simply sent again. Whoever is to leave
+a group and is no member is out of it, also where the application refuses that (400 noTarget).
 """
 
 import asyncio
@@ -16,12 +17,12 @@ from typing import TypeVar
 import structlog
 
 from orchestrator.domain.retry import Backoff
-from orchestrator.errors import Ambiguous, Changed, Rejected, Unavailable
+from orchestrator.errors import Ambiguous, Changed, NoTarget, NotFoundPage, Rejected, Unavailable
 from orchestrator.flows.application import Application, if_match
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.listing import groups
 from orchestrator.flows.patience import patiently
-from orchestrator.ports import Clock, ConvergeStore, ScimRequest
+from orchestrator.ports import Clock, ConvergeStore, ScimRequest, ScimResponse
 
 log = structlog.get_logger()
 
@@ -154,11 +155,14 @@ class Membership:
         except _Fewer:
             await self._send(name, changes)
         except Rejected as error:
-            if len(changes) == 1:
+            if len(changes) > 1:  # one of them is to blame: find out which
+                middle = len(changes) // 2
+                await self._send(name, changes[:middle])
+                await self._send(name, changes[middle:])
+            elif isinstance(error, NoTarget) and not changes[0].add:
+                _succeed(changes)  # whoever is no member is out of the group
+            else:
                 _fail(changes, error)
-                return
-            for change in changes:  # one of them is to blame: find out which
-                await self._send(name, [change])
         except Exception as error:  # noqa: BLE001 - whoever waits knows what it means, and nobody may wait for ever
             _fail(changes, error)
         except asyncio.CancelledError:
@@ -166,9 +170,7 @@ class Membership:
                 change.done.cancel()
             raise
         else:
-            for change in changes:
-                if not change.done.done():
-                    change.done.set_result(None)
+            _succeed(changes)
 
     async def _patch(self, name: str, changes: list[_Change]) -> None:
         add = [change.member for change in changes if change.add]
@@ -185,6 +187,10 @@ class Membership:
                 continue
             try:
                 answer = await self._caller.call(request, urgent=urgent, may_send=partial(self._all_stand_by, changes))
+            except NotFoundPage:
+                if name.startswith(FIXED):
+                    raise  # nothing else can be asked for it
+                answer = ScimResponse(404)  # a search for the group says whether that is so
             except Changed as error:
                 outdated += 1
                 if outdated > MOST_OUTDATED:
@@ -279,6 +285,12 @@ class Membership:
         """Stop; whoever waits is told that nothing is known."""
         for task in list(self._tasks.values()):
             task.cancel()
+
+
+def _succeed(changes: list[_Change]) -> None:
+    for change in changes:
+        if not change.done.done():
+            change.done.set_result(None)
 
 
 def _fail(changes: list[_Change], error: BaseException) -> None:

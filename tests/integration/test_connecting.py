@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 import jwt
 import orjson
@@ -121,6 +121,37 @@ async def test_a_token_is_fetched_once_however_many_calls_wait_for_it(oauth: Cal
     assert endpoint.forms == [{"grant_type": "client_credentials", "scope": "scim"}]
     assert endpoint.clients == ["Basic " + base64.b64encode(b"jml:s3cret").decode()]
     assert set(endpoint.sent) == {"Bearer t1"}
+
+
+@pytest.mark.parametrize(
+    ("client", "secret"),
+    [
+        ("jml:crm", "a:b%c d+e&f=g"),
+        ("jml%3Acrm", "50%25"),
+        ("Jürgen's app", "schlüssel zum tor/ß"),
+        ("a~b.c-d_e", "plain-s3cret._~"),
+    ],
+)
+async def test_a_client_and_its_secret_arrive_as_they_are(
+    client: str, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 6749, section 2.3.1: the token endpoint takes user and password apart and decodes each of them."""
+    monkeypatch.setenv("CRM_SECRET", secret)
+
+    def token(path: str, headers: dict[str, str], _content: bytes) -> tuple[int, dict[str, Any]]:
+        if path != "/token":
+            return 200, {"totalResults": 0}
+        pair = base64.b64decode(headers["authorization"].removeprefix("Basic ")).decode("ascii")
+        user, _, password = pair.partition(":")
+        known = (unquote_plus(user), unquote_plus(password)) == (client, secret)
+        return (200, {"access_token": "t1"}) if known else (401, {"error": "invalid_client"})
+
+    async with served(token) as host:
+        auth = AuthConfig(
+            type="oauth2", token_url=f"http://{host}/token", client_id=client, client_secret_env="CRM_SECRET"
+        )
+        async with calling(f"http://{host}", auth) as transport:
+            assert (await transport.send(READ)).status == 200
 
 
 async def test_a_token_is_renewed_before_it_ends(

@@ -39,6 +39,36 @@ async def test_a_patch_holds_what_changed_and_nothing_else(connector: Connector,
     assert operations(application.calls[-1]) == [{"op": "replace", "path": "title", "value": "Senior Engineer"}]
 
 
+async def test_a_change_within_what_somebody_took_away_is_made_after_a_look(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    """`emails[type eq "work"].value` leads nowhere any more: 400 noTarget (RFC 7644, section 3.5.2.3)."""
+    await connector.converge("ada")
+    user = await application.user("ada")
+    assert user is not None
+    emptied = {name: value for name, value in user.items() if name != "emails"}
+    application.plain.directory.users.save(emptied, "")
+    await connector.converge("ada", emails=[{"value": "new@example.com", "type": "work"}])
+    assert application.made() == ["POST /Users", "PATCH /Users", "GET /Users", "PATCH /Users"]
+    user = await application.user("ada")
+    assert user is not None
+    assert user["emails"] == [{"value": "new@example.com", "type": "work"}]
+    assert (await office.progress("ada")).status is AccountStatus.APPLIED
+
+
+async def test_a_change_that_is_refused_is_not_sent_twice(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    """A look tells that what we knew was right: then it is the value that is refused."""
+    await connector.converge("ada")
+    application.faults("PATCH", Response(400, b'{"scimType": "invalidValue"}', JSON))
+    await connector.converge("ada", title="No such title")
+    assert application.made() == ["POST /Users", "PATCH /Users", "GET /Users"]
+    progress = await office.progress("ada")
+    assert (progress.status, progress.error_code) == (AccountStatus.PARKED, "rejected")
+    assert "400 invalidValue" in str(progress.error)
+
+
 async def test_a_command_that_comes_twice_is_done_once(connector: Connector, application: Application) -> None:
     commands = await connector.office.wants("ada")
     await connector.take(*commands)

@@ -52,6 +52,48 @@ async def test_an_answer_without_an_account_never_means_that_a_leaver_is_out(
     assert await application.active("ada") is False
 
 
+async def test_an_application_that_has_pages_for_its_404_is_asked_another_way(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    """Every account that it does not have is a page; its searches are SCIM, and they say so too."""
+
+    async def pages(request: Request) -> Response | None:
+        answer = application.plain.handle(request)
+        return Response(404, PAGE, HTML) if answer.status == 404 else answer
+
+    application.behave = pages
+    await connector.converge("ada", "bea")
+    await application.take_out("ada")
+    await application.take_out("bea")
+    await connector.converge("ada", title="Manager")
+    assert await application.active("ada") is True, "made again"
+    assert is_applied(await office.progress("ada"), 2)
+    await connector.converge("bea", state="inactive")
+    assert is_applied(await office.progress("bea"), 2, but_for_a_look=True)
+    await connector.converge("ada", state="absent")
+    assert await application.user("ada") is None
+    assert is_applied(await office.progress("ada"), 3)
+
+
+async def test_an_empty_answer_that_calls_itself_a_page_is_none(
+    connector: Connector, application: Application, office: Office
+) -> None:
+    """What many frameworks add by themselves to an answer without content: it is done, and nothing is repeated."""
+    await connector.converge("ada")
+
+    async def done(request: Request) -> Response | None:
+        answer = application.plain.handle(request)
+        return Response(answer.status, b"", HTML) if request.method in ("PATCH", "DELETE") else answer
+
+    application.behave = done
+    await connector.converge("ada", title="Manager")
+    assert is_applied(await office.progress("ada"), 2)
+    await connector.converge("ada", state="inactive")
+    await connector.converge("ada", state="absent")
+    assert is_applied(await office.progress("ada"), 4)
+    assert [one for one in application.made() if one == "PATCH /Users"] == ["PATCH /Users"] * 2
+
+
 async def test_an_error_page_is_an_error(connector: Connector, application: Application, office: Office) -> None:
     application.faults("POST", Response(502, PAGE, HTML))
     await connector.converge("ada")

@@ -306,13 +306,15 @@ def _merged(row: Row, partial: Row) -> Row:
     gone = partial.get("meta", {}).get("attributes", [])
     for path in gone:
         path = path.replace(_ENTERPRISE_1, ENTERPRISE)
-        inner = path.removeprefix(ENTERPRISE)
+        inner = path.removeprefix(f"{ENTERPRISE}:")
         place, steps = merged, path.split(".")
         if inner != path:
-            steps = [ENTERPRISE, *filter(None, inner.split("."))]
+            steps = [ENTERPRISE, *inner.split(".")]
         for step in steps[:-1]:
             place = place.get(step, {})
         place.pop(steps[-1], None)
+        if merged.get(ENTERPRISE) == {}:
+            del merged[ENTERPRISE]  # an empty value is no value (draft-scim-core-schema-01, section 3)
     for name, value in partial.items():
         if name in ("schemas", "meta", "id"):
             continue

@@ -24,6 +24,18 @@ def test_a_new_configuration_is_good_and_is_not_overwritten(
     assert "[apps.directory]" in (folder / "jml.toml").read_text()
 
 
+def test_a_scope_that_is_neither_true_nor_false_is_named_with_its_place(jml: Jml, folder: Path) -> None:
+    (folder / "jml.toml").write_text(
+        '[apps.crm]\nbase_url = "https://crm.example.com"\nscope = "person.department"\ngroups = "person.title"\n'
+        '[apps.crm.attributes]\nuserName = \'days_between(person.start_date, person.end_date) > 3 ? "a" : "b"\'\n'
+    )
+    refused = jml("config", "check")
+    scope, groups = refused.err.splitlines()
+    assert refused.code == 2
+    assert "jml.toml:3:10: apps.crm.scope: `person.department` gives text where true or false belongs" in scope
+    assert "jml.toml:4:11: apps.crm.groups: `person.title` gives text where a list of names belongs" in groups
+
+
 @pytest.mark.usefixtures("configured")
 def test_the_configuration_is_shown_as_it_is_in_force_without_credentials(
     jml: Jml, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.demo.servers.asgi import Headers
+from orchestrator.demo.servers.bulk import BY_THE_BOOK, Answer, carried_out
 from orchestrator.domain import scim1, scim2
 from orchestrator.domain.bulk import Answered, Operation, bulk_id, request_body, taken_along, taken_apart
 
@@ -210,3 +212,19 @@ def test_a_status_that_says_nothing_is_no_answer(status: Any) -> None:
 
 def test_an_answer_that_is_about_another_method_is_none() -> None:
     assert taken_apart([changed("a", "PUT")], answers({"bulkId": "1", "method": "DELETE", "status": "204"})) == [None]
+
+
+def test_a_request_asks_to_go_on_after_failures() -> None:
+    """RFC 7644, section 3.7.3: without `failOnErrors` the application carries out as many as it can."""
+    asked = [changed("a"), changed("b"), changed("c"), changed("d")]
+    done: list[str] = []
+
+    def carry(_method: str, path: str, _body: bytes, _headers: Headers) -> Answer:
+        done.append(path)
+        return Answer(400 if path in ("/Users/a", "/Users/b") else 200, b"{}", ())
+
+    answer = carried_out(BY_THE_BOOK, orjson.dumps(request_body(SCHEMA, asked)), "2.0", ROOT, carry)
+    assert done == [one.path for one in asked]
+    told = taken_apart(asked, orjson.loads(answer))
+    assert told is not None
+    assert [one and one.status for one in told] == [400, 400, 200, 200]

@@ -72,6 +72,22 @@ def test_without_standing_nobody_gets_anything_and_nothing_can_fail(status: Stat
         ({"scope": "lookup('sites', person.location) != ''"}, "scope", "there is no [lookups.sites]"),
         ({"identity_from": "directory"}, "identity_from", "'directory' is no other application"),
         ({"identity_from": "other", "identity": ("nickName",)}, "identity", "nickName is not among the attributes"),
+        ({"scope": "person.department"}, "scope", "`person.department` gives text where true or false belongs"),
+        ({"scope": "size(person.title)"}, "scope", "gives a number where true or false belongs"),
+        ({"scope": "person.department == 'Sales' ? 'yes' : false"}, "scope", "gives text where"),
+        (
+            {"scope": 'person.end_date == "" || days_between(person.start_date, person.end_date)'},
+            "scope",
+            "No such overload",
+        ),
+        ({"attributes": {"userName": "person.title.x"}}, "attributes.userName", "`person.title.x`: No such overload"),
+        ({"attributes": {"userName": "size(5) == 1 ? 'a' : 'b'"}}, "attributes.userName", "'size'"),
+        ({"scope": "person.title == 'Boss' && person.title + 1 == ''"}, "scope", "Unsupported operation: string + int"),
+        ({"scope": f"'{'long' * 40}'"}, "scope", "longlon...` gives text"),
+        ({"groups": "'all'"}, "groups", "`'all'` gives text where a list of names belongs: put it in brackets"),
+        ({"groups": "['a', 1]"}, "groups", "gives a list with a number in it where a list of names belongs"),
+        ({"groups": "{'a': 'b'}"}, "groups", "gives a map where a list of names belongs"),
+        ({"groups": "person.title == 'Boss' ? ['a', ['b']] : []"}, "groups", "a list with a list in it"),
         ({"write_once": ("nickName",)}, "write_once", "nickName is not among the attributes"),
         ({"attributes": {"userName": "'"}}, "attributes.userName", "ERROR"),
         ({"attributes": {"name": "{}", "name.givenName": "'x'"}}, "attributes.name.givenName", "beside name"),
@@ -85,6 +101,25 @@ def test_mistakes_are_found_at_start_and_named(settings: dict[str, Any], key: st
     assert (found.app, found.key) == ("directory", key)
     assert reason in found.reason
     assert "\n" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scope": "has(person.custom.vip) && person.custom.vip"},
+        {"scope": "person.custom.vip"},
+        {"scope": "person['custom']['vip']"},
+        {"scope": "days_between(person.start_date, person.end_date) > 30"},
+        {"scope": "lookup('sites', person.location) == 'HQ' || timestamp(person.title) > timestamp(person.title)"},
+        {"scope": "person.title == 'It\\'s' || person.department in ['Sales', \"R&D\"]"},
+        {"groups": "person.custom.teams"},
+        {"groups": "person.department == '' ? [] : ['dept ' + person.department]"},
+        {"groups": "['sales', 'support'].filter(name, name == person.department)"},
+    ],
+)
+def test_what_fails_for_the_people_it_is_tried_on_is_no_mistake(settings: dict[str, Any]) -> None:
+    compiled, problems = compile_policy([app(**settings)], tables={"sites": {}})
+    assert (compiled is not None, problems) == (True, [])
 
 
 def test_all_mistakes_are_found_at_once() -> None:
@@ -123,10 +158,10 @@ def test_the_language_is_there(expression: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"scope": "'yes'"}, "apps.directory.scope: is neither true nor false"),
-        ({"groups": "'all'"}, "apps.directory.groups: is not a list of names"),
-        ({"groups": "['a', 1]"}, "apps.directory.groups: is not a list of names"),
-        ({"groups": "[['a']]"}, "apps.directory.groups: is not a list of names"),
+        ({"scope": "size(person.title) == 399 ? 'yes' : true"}, "apps.directory.scope: is neither true nor false"),
+        ({"groups": "size(person.title) == 399 ? 'all' : []"}, "apps.directory.groups: is not a list of names"),
+        ({"groups": "['a'] + (size(person.title) == 399 ? [1] : [])"}, "apps.directory.groups: is not a list of names"),
+        ({"groups": "size(person.title) == 399 ? [['a']] : []"}, "apps.directory.groups: is not a list of names"),
         ({"groups": "[person.title + person.title]"}, "apps.directory.groups: has a name of more than 400 characters"),
         (
             {"groups": "[person.custom.team]"},
@@ -143,8 +178,11 @@ def test_the_language_is_there(expression: str) -> None:
             "apps.directory.groups: cannot be evaluated for this person (IndexE",
         ),
         ({"scope": "person.title.matches('(')"}, "apps.directory.scope: cannot be evaluated for this person (RuntimeE"),
-        ({"scope": "person.title + 1 == ''"}, "apps.directory.scope: Unsupported operation"),
-        ({"attributes": {"userName": "person.title.x"}}, "apps.directory.attributes.userName: No such overload"),
+        ({"scope": "size(person.title) > 1 && person.title + 1 == ''"}, "apps.directory.scope: Unsupported operation"),
+        (
+            {"attributes": {"userName": "size(person.title) > 1 ? person.title.x : ''"}},
+            "apps.directory.attributes.userName: No such overload",
+        ),
         ({"attributes": {"userName": "b'raw'"}}, "apps.directory.attributes.userName: is no JSON but bytes"),
         ({"attributes": {"userName": "{1: 'a'}"}}, "apps.directory.attributes.userName: is no JSON but dict"),
         (
@@ -166,12 +204,12 @@ def test_an_expression_that_fails_for_a_person_is_named(settings: dict[str, Any]
         "timestamp(person.department) > timestamp('2026-01-01T00:00:00Z')",
         "duration(person.department) > duration('1h')",
         "person.title.matches(person.department)",
-        "person.department + 1 == ''",
+        "size(person.department) > 1 && person.department + 1 == ''",
         "[1][int(person.department)] == 1",
-        "person.department.x",
+        "size(person.department) > 1 && person.department.x",
         "double(person.department) > 0.0",
-        "person.department",
-        "b'x' + person.department == b''",
+        "size(person.department) > 1 ? person.department : true",
+        "size(person.department) > 1 && b'x' + person.department == b''",
     ],
 )
 @pytest.mark.parametrize("secret", ["Zoë Quince (", "-99999999999999999999999", "77"])

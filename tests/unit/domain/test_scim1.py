@@ -51,6 +51,14 @@ def test_a_patch_is_a_partial_resource_and_names_what_goes() -> None:
     }
 
 
+def test_what_goes_of_an_extension_is_named_with_its_schema() -> None:
+    """draft-scim-api-01, section 3.10: the schema, a colon, the attribute."""
+    body = scim1.change({ENTERPRISE: {"department": "R", "manager": {"value": "7"}}}, {}, active=None)
+    assert body is not None
+    enterprise = "urn:scim:schemas:extension:enterprise:1.0"
+    assert body["meta"] == {"attributes": [f"{enterprise}:department", f"{enterprise}:manager"]}
+
+
 def test_nothing_is_sent_for_nothing() -> None:
     assert scim1.change({"title": "T"}, {"title": "T"}, active=None) is None
 

@@ -1,13 +1,16 @@
 """What applications answer, read whatever it looks like."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.domain.paths import ENTERPRISE
 from orchestrator.domain.scim_read import LENIENT, STRICT, read_page, read_resource, scim_type
 
+STRICT_BUT_FOR_SCHEMAS = replace(STRICT, no_schemas=True)
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (
@@ -46,6 +49,15 @@ def test_no_row_fails_a_page(rows: list[Any]) -> None:
             {"id": "x", "emails": [{"value": "a", "primary": True}]},
         ),
         ({"id": "x", "urn:e": {"manager": "7"}}, {"id": "x", "urn:e": {"manager": {"value": "7"}}}),
+        (
+            {"ID": "x", "USERNAME": "ada", "Name": {"GivenName": "Ada"}, "Emails": [{"Value": "a", "Primary": "True"}]},
+            {"id": "x", "userName": "ada", "name": {"givenName": "Ada"}, "emails": [{"value": "a", "primary": True}]},
+        ),
+        (
+            {"Id": 7, "Active": "false", ENTERPRISE.upper(): {"EmployeeNumber": "1", "Manager": "7"}},
+            {"id": "7", "active": False, ENTERPRISE: {"employeeNumber": "1", "manager": {"value": "7"}}},
+        ),
+        ({"id": "x", "urn:e": {"Department": "R"}, "Badge": 1}, {"id": "x", "urn:e": {"Department": "R"}, "Badge": 1}),
     ],
 )
 def test_what_is_tolerated(row: dict[str, Any], read: dict[str, Any]) -> None:
@@ -89,3 +101,12 @@ def test_the_keyword_of_an_error() -> None:
     assert scim_type({"Errors": [{"code": "400", "scimType": "tooMany"}]}) == "tooMany"
     assert scim_type({"Errors": ["x"], "scimType": 7}) is None
     assert scim_type(None) is None
+
+
+def test_names_come_in_any_case() -> None:
+    """RFC 7643, section 2.1."""
+    page = read_page({"TotalResults": 1, "resources": [{"ID": "1"}], "NextCursor": "c"}, STRICT_BUT_FOR_SCHEMAS)
+    assert page is not None
+    assert (page.total, page.rows, page.cursor) == (1, [{"id": "1"}], "c")
+    assert scim_type({"ScimType": "noTarget"}) == "noTarget"
+    assert scim_type({"errors": [{"scimtype": "uniqueness"}]}) == "uniqueness"

@@ -28,6 +28,7 @@ class Groups:
         self.members: dict[str, set[str]] = {}
         self.names: dict[str, str] = {}
         self.refused: set[str] = set()
+        self.strict = False
         self.answers: list[ScimResponse | Exception] = []
         self.patches: list[list[Mapping[str, Any]]] = []
         self.open = asyncio.Event()
@@ -63,6 +64,8 @@ class Groups:
             return ScimResponse(404, {})
         added = {one["value"] for change in changes if change["op"] == "add" for one in change["value"]}
         removed = {change["path"].split('"')[1] for change in changes if change["op"] == "remove"}
+        if self.strict and not removed <= self.members[group_id]:
+            return ScimResponse(400, {"scimType": "noTarget"})
         if added & self.refused:
             return ScimResponse(400, {"scimType": "invalidValue"})
         self.members[group_id] |= added
@@ -176,6 +179,34 @@ async def test_one_culprit_does_not_cost_the_others_their_membership(membership:
     assert groups.of("staff") == {"ada", "bea"}
 
 
+async def test_whoever_is_no_member_is_out_of_a_group_that_refuses_to_remove_them(
+    caller: Caller, store: FakeConvergeStore, clock: SimulatedClock, groups: Groups
+) -> None:
+    """400 noTarget, as strict servers answer (RFC 7644, table 9); whoever stands in line with them is removed too."""
+    membership = Membership("crm", caller, store, clock, Application(STANDARD), chunk=500)
+    here, gone = [f"m{number}" for number in range(40)], "m40"
+    groups.add("staff", *here)
+    groups.strict = True
+    await asyncio.gather(
+        *(membership.change(one, add=[], remove=["staff"], urgent=False) for one in [*here[:30], gone]),
+    )
+    assert groups.of("staff") == set(here[30:])
+    assert len(groups.patches) < 15, "found by halves"
+    await membership.change("new", add=["staff"], remove=[], urgent=False)
+    assert "new" in groups.of("staff")
+    await membership.close()
+
+
+async def test_another_refusal_to_remove_somebody_is_one(membership: Membership, groups: Groups) -> None:
+    groups.add("staff", "m1")
+    groups.answers = [
+        ScimResponse(200, {"Resources": [{"id": "g1", "displayName": "staff"}]}),
+        ScimResponse(400, {"scimType": "invalidValue"}),
+    ]
+    with pytest.raises(Rejected):
+        await membership.change("m1", add=[], remove=["staff"], urgent=False)
+
+
 async def test_all_groups_are_tried_before_the_first_error_is_raised(membership: Membership, groups: Groups) -> None:
     groups.add("good")
     groups.refused.add("ada")
@@ -194,6 +225,23 @@ async def test_a_group_that_has_gone_is_made_again(
     await added(membership, "bea", "staff")
     assert groups.of("staff") == {"bea"}
     assert len(groups.names) == 1
+
+
+async def test_a_group_that_a_page_says_is_gone_is_looked_for(membership: Membership, groups: Groups) -> None:
+    """Some applications have nothing but pages for a 404; a proxy has nothing but pages for everything."""
+    page = ScimResponse(404, None, {"content-type": "text/html"})
+    groups.add("staff")
+    await added(membership, "m1", "staff")
+    groups.names.pop("g1")
+    groups.answers = [page]
+    await added(membership, "m2", "staff")
+    assert groups.of("staff") == {"m2"}
+    groups.answers = [page, page]
+    with pytest.raises(Unavailable):
+        await added(membership, "m3", "staff")
+    groups.answers = [page]
+    with pytest.raises(Unavailable):
+        await added(membership, "m3", "id:g1")
 
 
 async def test_a_member_that_the_application_keeps_missing_is_refused(membership: Membership, groups: Groups) -> None:
