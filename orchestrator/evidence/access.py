@@ -217,7 +217,7 @@ def _held(holding: Holding, one: Recorded) -> None:
 def _done(holding: Holding, one: Recorded) -> None:
     holding.outcome = (one.revision, one.at)
     holding.applied_revision = max(holding.applied_revision, one.revision)
-    holding.actual = one.text("state") or (holding.desired.state if holding.desired else None)
+    holding.actual = _confirmed(holding, one)
     wanted = holding.waiting.get(one.revision, holding.groups)
     holding.groups = wanted if holding.actual == "active" else () if wanted is not None else None
     holding.waiting = {
@@ -226,6 +226,14 @@ def _done(holding: Holding, one: Recorded) -> None:
     holding.status, holding.attempts, holding.code, holding.unsure = "applied", 0, "", False
     holding.applied_at = one.at
     holding.verified_at = one.instant("verified_at")
+
+
+def _confirmed(holding: Holding, one: Recorded) -> str | None:
+    """What there is now. Of somebody who left before there was an account there is none: nothing was called for, and
+    no account's id is sealed."""
+    state = one.text("state") or (holding.desired.state if holding.desired else None)
+    never_there = holding.actual in (None, "absent") and not one.entry.get("sealed") and not _changed_an_account(one)
+    return "absent" if state == "inactive" and never_there else state
 
 
 def _failed(holding: Holding, one: Recorded) -> None:
@@ -240,7 +248,7 @@ def _failed(holding: Holding, one: Recorded) -> None:
 def _changed_an_account(one: Recorded) -> bool:
     """Whether a call that gives access was answered with success."""
     for call in one.details.get("calls") or ():
-        method, status, path = call[0], call[-1], call[1] if len(call) > 2 else "/Users"
-        if method in _WRITES and str(path).startswith("/Users") and isinstance(status, int) and status < 300:
+        method, path, status = call[0], str(call[1]), call[-1]
+        if method in _WRITES and path.startswith("/Users") and isinstance(status, int) and status < 300:
             return True
     return False
