@@ -166,6 +166,11 @@ def desired_state(one: Recorded) -> str:
     return one.text("state") or _STATES.get(one.text("command"), "")
 
 
+def was_rejected(one: Recorded) -> bool:
+    """Whether a `command_held` says again what an operator has rejected: then nobody has to decide anew."""
+    return one.instant("rejected_at") is not None
+
+
 def _newest(known: Desired | None, found: Desired, one: Recorded) -> Desired:
     """The newer of the two, with the beginning of its state: a patch goes on with a state that an earlier revision
     began, and that one may be read later."""
@@ -210,7 +215,7 @@ def _moves(one: Recorded) -> bool:
 def _held(holding: Holding, one: Recorded) -> None:
     """What is held is beside the account, which goes on as it was issued last."""
     if holding.desired is None or one.revision > holding.desired.revision:
-        hold = "rejected" if one.instant("rejected_at") is not None else _HOLDS[one.kind]
+        hold = "rejected" if was_rejected(one) else _HOLDS[one.kind]
         holding.hold = (one.revision, hold) if hold else None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.evidence.access import Replay, desired_state
+from orchestrator.evidence.access import Replay, desired_state, was_rejected
 from orchestrator.evidence.entries import Recorded
 
 Action = Literal["create", "enable", "update", "disable", "delete", "link", "unlink", "none"]
@@ -57,7 +57,7 @@ class AccountChanges:
         known = self._replay.holdings.get((subject, app))
         before = known.actual if known is not None else None
         holding = self._replay.take(one)
-        outcome = _OUTCOMES.get(one.kind)
+        outcome = "rejected" if was_rejected(one) else _OUTCOMES.get(one.kind)
         if one.kind == "call_intended":
             self._intents[subject, app] = one
         if outcome is None or holding is None:
