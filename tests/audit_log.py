@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from orchestrator.adapters.audit_log import TiledLog
+from orchestrator.adapters.audit_log import TiledLog, read_entries
+from orchestrator.adapters.audit_verify import verify
 from orchestrator.domain.signed_note import ED25519, SigningKey
 from orchestrator.flows.audit import AuditorEntries
 from orchestrator.flows.audit_writer import AuditWriter
@@ -70,3 +71,15 @@ async def write_batches(folder: Path, batches: Iterable[Iterable[bytes]], key: S
         await log.append(batch)
         await log.checkpoint(now=True)
     await log.close()
+
+
+def held(folder: Path, start: int = 0) -> list[bytes]:
+    """The entries of the roles that are in a log: not those that the auditor makes of itself."""
+    found = [record for _, record in read_entries(folder, start)]
+    return [record for record in found if b'"writer":"auditor@' not in record]
+
+
+def good(folder: Path, *keys: SigningKey) -> None:
+    """The verifier finds nothing wrong with a log."""
+    verdict = verify(folder, [key.verifier for key in keys or (KEY,)])
+    assert verdict.good, verdict.problems

@@ -77,6 +77,8 @@ def report(
     asked = _report(name)
     if not asked.has_period and (since is not None or until is not None):
         raise UserError(f"the report {name} is of one instant: use --at and neither --from nor --to")
+    if not asked.has_app and application is not None:
+        raise UserError(f"the report {name} is about no application: leave --app out")
     with open_log(config, log) as opened:
         now, longest = services.now(), length("--limit", limit)
         question = Question(

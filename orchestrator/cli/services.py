@@ -352,7 +352,7 @@ async def with_topic(verdict: "Verdict", bootstrap: str, folder: Path, keys: "Se
     from orchestrator.adapters.audit_verify.topic import compare_checkpoints, compare_topic
 
     log = LogFolder(folder)
-    findings, records = await compare_topic(bootstrap, log.entries())
+    findings, records = await compare_topic(bootstrap, log.entries)
     published, checkpoints = await compare_checkpoints(bootstrap, log.history, verdict.origin, keys)
     read = f"the topics were read to their ends: {records} records, {checkpoints} checkpoints of this log"
     return replace(

@@ -1,7 +1,7 @@
 """Compares the topics with the log: it is the topic of entries without what came twice, and it kept every checkpoint
 that was published.
 
-Pure; fed with both in their order. Memory follows writers, not entries.
+Pure; fed with both in their order. Memory follows writers and records that came twice, not entries.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,17 +20,28 @@ _OWN = {AuditKind.AUDIT_CONFIGURED.value, AuditKind.ENTRY_REJECTED.value}
 
 
 class TopicComparison:
-    """Feed it with `see` in the order of offsets, then `finish`."""
+    """Say with `begins` where the topic does, feed it with `see` in the order of offsets, then `finish`.
 
-    def __init__(self, findings: Findings, log: Iterator[tuple[int, bytes]]) -> None:
+    `log` gives the entries of the log, from its beginning, as often as it is called.
+    """
+
+    def __init__(self, findings: Findings, log: Callable[[], Iterator[tuple[int, bytes]]]) -> None:
         self._findings = findings
-        self._log = log
+        self._entries = log
+        self._log = log()
         self._seen: dict[tuple[str, int], list[list[int]]] = {}
+        self._again: dict[bytes, tuple[int, str]] = {}
         self._rejected: set[str] = set()
         self._waiting = 0
-        self._lost = False
+        self._lost = self._headless = False
         self._next = self._following()
         self.records = 0
+
+    def begins(self, offset: int) -> None:
+        """At which offset the topic does, before its first record."""
+        if offset > 0:
+            self._headless = True
+            self._findings.add(TOPIC, f"the topic begins at offset {offset}: what was before it was deleted")
 
     def see(self, offset: int, record: bytes) -> None:
         """The next record of the topic."""
@@ -38,7 +49,11 @@ class TopicComparison:
         if self._lost:
             return
         number = _number(record)
+        if self._headless and number is not None:
+            self._headless = False
+            self._skip_to(record)
         if number is not None and self._known(*number):
+            self._again.setdefault(record, (offset, _text(record)))
             return
         if self._next is not None and self._next[1] == record and number is not None:
             self._note(*number)
@@ -54,12 +69,30 @@ class TopicComparison:
             self._findings.add(TOPIC, text, position, _text(entry))
 
     def finish(self) -> None:
-        """What one has and the other lacks at the end."""
+        """What one has and the other lacks at the end, and what took the number of something else."""
         if self._next is not None and not self._lost:
             position, entry = self._next
             self._findings.add(TOPIC, "the topic does not have it, nor what follows", position, _text(entry))
+        if self._again:
+            for _, entry in self._entries():
+                self._again.pop(entry, None)
+        for offset, entry_id in self._again.values():
+            text = (
+                f"offset {offset} of the topic has another record with the number of {entry_id}, which the log has not"
+            )
+            self._findings.add(TOPIC, f"{text}: one of the two is not its writer's")
         if self._waiting:
             self._findings.note(f"{self._waiting} records of the topic are not in the log yet")
+
+    def _skip_to(self, record: bytes) -> None:
+        """Pass over the entries whose records were deleted; none where the log does not have this one."""
+        for position, entry in self._entries():
+            if entry == record:
+                while self._next is not None and self._next[0] < position:
+                    if (number := _number(self._next[1])) is not None:
+                        self._note(*number)
+                    self._next = self._following()
+                return
 
     def _following(self) -> tuple[int, bytes] | None:
         """The next entry of the log that came through the topic."""
@@ -116,8 +149,15 @@ class PublishedComparison:
         self._last: bytes | None = None
         self._size = -1
         self._missing: dict[bytes, tuple[int, int]] = {}
+        self._published = 0
         self.checkpoints = 0
         self.strangers = 0
+
+    def begins(self, offset: int) -> None:
+        """At which offset the topic does, before its first record."""
+        if offset > 0:
+            text = f"the topic of checkpoints begins at offset {offset}: what was before it was deleted"
+            self._findings.add(PUBLISHED, text)
 
     def see(self, offset: int, record: bytes) -> None:
         """The next record of the topic."""
@@ -131,6 +171,7 @@ class PublishedComparison:
             self.strangers += 1
             return
         self.checkpoints += 1
+        self._published = max(self._published, checkpoint.size)
         while self._size < checkpoint.size and (kept := next(self._kept, None)) is not None:
             self._last, self._size = kept, _size(kept, self._size)
         if record != self._last and len(self._missing) < SHOWN:  # or published late, by an auditor that was paused
@@ -144,6 +185,12 @@ class PublishedComparison:
         for offset, size in self._missing.values():
             text = f"a checkpoint of {size} entries was published (offset {offset}) and is not among the kept ones"
             self._findings.add(PUBLISHED, f"{text}: the log was cut or written anew")
+        for kept in self._kept:
+            self._size = _size(kept, self._size)
+        if self._size > self._published:
+            self._findings.note(
+                f"the newest checkpoint that was published is of {self._published} entries, the log's of {self._size}"
+            )
         if self.strangers:
             self._findings.note(f"{self.strangers} records of the topic of checkpoints are not of this log")
 

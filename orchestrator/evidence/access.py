@@ -166,6 +166,11 @@ def desired_state(one: Recorded) -> str:
     return one.text("state") or _STATES.get(one.text("command"), "")
 
 
+def was_rejected(one: Recorded) -> bool:
+    """Whether a `command_held` says again what an operator has rejected: then nobody has to decide anew."""
+    return one.instant("rejected_at") is not None
+
+
 def _newest(known: Desired | None, found: Desired, one: Recorded) -> Desired:
     """The newer of the two, with the beginning of its state: a patch goes on with a state that an earlier revision
     began, and that one may be read later."""
@@ -210,14 +215,14 @@ def _moves(one: Recorded) -> bool:
 def _held(holding: Holding, one: Recorded) -> None:
     """What is held is beside the account, which goes on as it was issued last."""
     if holding.desired is None or one.revision > holding.desired.revision:
-        hold = "rejected" if one.instant("rejected_at") is not None else _HOLDS[one.kind]
+        hold = "rejected" if was_rejected(one) else _HOLDS[one.kind]
         holding.hold = (one.revision, hold) if hold else None
 
 
 def _done(holding: Holding, one: Recorded) -> None:
     holding.outcome = (one.revision, one.at)
     holding.applied_revision = max(holding.applied_revision, one.revision)
-    holding.actual = one.text("state") or (holding.desired.state if holding.desired else None)
+    holding.actual = _confirmed(holding, one)
     wanted = holding.waiting.get(one.revision, holding.groups)
     holding.groups = wanted if holding.actual == "active" else () if wanted is not None else None
     holding.waiting = {
@@ -226,6 +231,14 @@ def _done(holding: Holding, one: Recorded) -> None:
     holding.status, holding.attempts, holding.code, holding.unsure = "applied", 0, "", False
     holding.applied_at = one.at
     holding.verified_at = one.instant("verified_at")
+
+
+def _confirmed(holding: Holding, one: Recorded) -> str | None:
+    """What there is now. Of somebody who left before there was an account there is none: nothing was called for, and
+    no account's id is sealed."""
+    state = one.text("state") or (holding.desired.state if holding.desired else None)
+    never_there = holding.actual in (None, "absent") and not one.entry.get("sealed") and not _changed_an_account(one)
+    return "absent" if state == "inactive" and never_there else state
 
 
 def _failed(holding: Holding, one: Recorded) -> None:
@@ -240,7 +253,7 @@ def _failed(holding: Holding, one: Recorded) -> None:
 def _changed_an_account(one: Recorded) -> bool:
     """Whether a call that gives access was answered with success."""
     for call in one.details.get("calls") or ():
-        method, status, path = call[0], call[-1], call[1] if len(call) > 2 else "/Users"
-        if method in _WRITES and str(path).startswith("/Users") and isinstance(status, int) and status < 300:
+        method, path, status = call[0], str(call[1]), call[-1]
+        if method in _WRITES and path.startswith("/Users") and isinstance(status, int) and status < 300:
             return True
     return False

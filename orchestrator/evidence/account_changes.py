@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.evidence.access import Replay, desired_state
+from orchestrator.evidence.access import Replay, desired_state, was_rejected
 from orchestrator.evidence.entries import Recorded
 
 Action = Literal["create", "enable", "update", "disable", "delete", "link", "unlink", "none"]
 Outcome = Literal["success", "failure", "held", "rejected"]
 
+_WRITES = ("POST", "PUT", "PATCH", "DELETE")
 _OUTCOMES: dict[str, Outcome] = {
     "command_applied": "success",
     "account_verified": "success",
@@ -56,7 +57,7 @@ class AccountChanges:
         known = self._replay.holdings.get((subject, app))
         before = known.actual if known is not None else None
         holding = self._replay.take(one)
-        outcome = _OUTCOMES.get(one.kind)
+        outcome = "rejected" if was_rejected(one) else _OUTCOMES.get(one.kind)
         if one.kind == "call_intended":
             self._intents[subject, app] = one
         if outcome is None or holding is None:
@@ -68,31 +69,25 @@ class AccountChanges:
         if one.kind in ("account_linked", "account_unlinked"):
             action: Action = "link" if one.kind == "account_linked" else "unlink"
         else:
-            action = _action(before, after, one)
+            action = _action(before, after, outcome, one)
         added, removed = one.names("groups_added"), one.names("groups_removed")
         started = self._intents.pop((subject, app), None)
         return AccountChange(one, action, outcome, before, after, added, removed, started)
 
 
-def _action(before: str | None, after: str | None, one: Recorded) -> Action:
-    had = before or "absent"
-    if after == "active":
-        if had == "active":
-            return "update" if _wrote(one.details.get("calls")) or one.names("changed") else "none"
-        return "create" if had == "absent" else "enable"
-    if after == "staged" and had == "absent":
+def _action(before: str | None, after: str | None, outcome: Outcome, one: Recorded) -> Action:
+    had, wrote = before or "absent", _wrote(one.details.get("calls"))
+    if after in ("active", "staged") and had == "absent":
         return "create"
-    if after == "staged" and had != "active":
-        return "update" if _wrote(one.details.get("calls")) or one.names("changed") else "none"
-    if after in ("inactive", "staged"):
-        return "disable" if had == "active" or _wrote(one.details.get("calls")) else "none"
-    return "delete" if had != "absent" or _wrote(one.details.get("calls")) else "none"
+    if after == "active" and had != "active":
+        return "enable"
+    if after == "active" or (after == "staged" and had != "active"):
+        return "update" if wrote or outcome != "success" else "none"
+    if not wrote and had != "active" and (after != "absent" or had == "absent"):
+        return "none"
+    return "delete" if after == "absent" else "disable"
 
 
 def _wrote(calls: Iterable[list[object]] | None) -> bool:
-    """Whether an account itself was changed, by `[method, path, status]` or, without path, `[method, status]`."""
-    return any(
-        call and call[0] in ("POST", "PUT", "PATCH", "DELETE") and (len(call) < 3 or str(call[1]).startswith("/Users"))
-        for call in calls or ()
-        if isinstance(call, list)
-    )
+    """Whether an account itself was changed, by `[method, path, status]`."""
+    return any(call[0] in _WRITES and str(call[1]).startswith("/Users") for call in calls or ())

@@ -5,12 +5,14 @@ enumerations: provisioningAction, provisioningStepType, provisioningResult, prov
 What Entra knows and this project has no equivalent of (tenantId) is left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+import orjson
+
 from orchestrator.evidence.account_changes import AccountChange, AccountChanges, Action
-from orchestrator.evidence.entries import SEALED, Keyring, Recorded
+from orchestrator.evidence.entries import Keyring, Recorded
 from schemas.envelope import timestamp
 
 _ACTIONS: dict[Action, str] = {
@@ -102,7 +104,7 @@ def _error(change: AccountChange) -> dict[str, Any] | None:
 
 def _steps(change: AccountChange, result: str) -> list[dict[str, Any]]:
     one = change.one
-    calls = [call for call in one.details.get("calls") or () if isinstance(call, list) and len(call) > 1]
+    calls = one.details.get("calls") or ()
     steps = [_step("EntryImport", "import", "success", f"the desired state became revision {one.revision}")]
     if any(call[0] == "GET" for call in calls):
         steps.append(_step("EntryMatch", "matching", "success", f"the account was looked up in {one.app}"))
@@ -122,19 +124,15 @@ def _step(name: str, kind: str, status: str, description: str) -> dict[str, Any]
 
 
 def _modified(change: AccountChange, opened: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Old and new values where they may be shown, `sealed` for both where only names of attributes are known."""
+    """Old and new values, as far as they may be shown. Parts have Entra's names: `name.givenName`, and a colon after
+    the URN of a schema."""
     found = []
     if change.action in ("create", "enable", "disable") and change.outcome == "success":
         was = None if change.before in (None, "absent") else str(change.before == "active").lower()
         found.append(_property("active", was, str(change.after == "active").lower()))
-    before, after = opened.get("before"), opened.get("after")
-    if isinstance(before, Mapping) or isinstance(after, Mapping):
-        old = before if isinstance(before, Mapping) else {}
-        new = after if isinstance(after, Mapping) else {}
-        names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-        found += [_property(name, _text(old.get(name)), _text(new.get(name))) for name in names if name != "active"]
-    else:
-        found += [_property(name, SEALED, SEALED) for name in change.one.names("changed")]
+    old, new = (dict(_parts(opened.get(side))) for side in ("before", "after"))
+    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name) and name != "active")
+    found += [_property(name, _text(old.get(name)), _text(new.get(name))) for name in names]
     if change.groups_added or change.groups_removed:
         found.append(_property("groups", _list(change.groups_removed), _list(change.groups_added)))
     return found
@@ -149,5 +147,15 @@ def _property(name: str, old: str | None, new: str | None) -> dict[str, Any]:
     return {"displayName": name, "oldValue": old, "newValue": new}
 
 
+def _parts(values: object, before: str = "") -> Iterator[tuple[str, object]]:
+    if not isinstance(values, Mapping):
+        return
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _parts(value, f"{before}{name}{':' if ':' in name else '.'}")
+        else:
+            yield f"{before}{name}", value
+
+
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.evidence.account_changes import AccountChange, AccountChanges, Action
-from orchestrator.evidence.entries import SEALED, Keyring, Recorded
+from orchestrator.evidence.entries import Keyring, Recorded
 
 VERSION = "1.8.0"
 _OTHER, _INFORMATIONAL, _MEDIUM, _HIGH = 99, 1, 3, 4
 _STATUS = {"success": (1, "Success"), "failure": (2, "Failure"), "held": (_OTHER, "Held"), "rejected": (2, "Failure")}
+_DETAILS = {"held": "held for an operator to decide", "rejected": "rejected by an operator"}
 _USER = 1
 """user.type_id of a person."""
 _MANAGED_USER = 2
@@ -85,9 +86,11 @@ class OcsfEvents:
         event = self._event(one, *_ACTIVITIES[change.action], number)
         user = self._user(one, change)
         if event["class_uid"] == _ENTITY.uid:
-            event["entity"] = {"name": f"account in {one.app}", "type": "User", "type_id": _MANAGED_USER, "user": user}
-            if changed := one.names("changed"):
-                event["entity_result"] = {**event["entity"], "data": {"changed": list(changed)}}
+            entity = {"name": f"account in {one.app}", "type": "User", "type_id": _MANAGED_USER, "user": user}
+            event["entity"] = entity
+            for name, side in (("entity", "before"), ("entity_result", "after")):
+                if isinstance(values := self._opened(one).get(side), Mapping):
+                    event[name] = {**entity, "data": values}
         else:
             event["user"] = user
         if change.started is not None:
@@ -99,13 +102,10 @@ class OcsfEvents:
     def _entitlement(self, one: Recorded, class_: _Class, activity: int, name: str) -> dict[str, Any]:
         """A temporary entitlement is granted, or taken back: the decision. What came of it are its group's events."""
         event = self._event(one, class_, activity, name, 0)
-        stated = self._opened(one).get("stated")
-        group = one.text("group") or (str(stated.get("group", "")) if isinstance(stated, Mapping) else "")
-        event["privileges"] = [group or SEALED]
+        event["privileges"] = [one.text("group")]
         event["user"] = self._user(one, None)
         event["status_id"], event["status"] = _STATUS["success"]
-        if app := one.text("app") or (one.app or ""):
-            event["resources"] = [{"name": app, "type": "application"}]
+        event["resources"] = [{"name": one.text("app"), "type": "application"}]
         return event
 
     def _event(self, one: Recorded, class_: _Class, activity: int, name: str, number: int) -> dict[str, Any]:
@@ -138,9 +138,7 @@ class OcsfEvents:
             "metadata": metadata,
             "actor": {"app_name": "jml-orchestrator", "user": {"name": entry.get("actor") or "unknown"}},
         }
-        unmapped = {name: entry[name] for name in ("app", "revision", "event_id", "policy") if entry.get(name)}
-        if unmapped:
-            event["unmapped"] = unmapped
+        event["unmapped"] = {name: entry[name] for name in ("app", "revision", "event_id", "policy") if entry.get(name)}
         return event
 
     def _user(self, one: Recorded, change: AccountChange | None) -> dict[str, Any]:
@@ -166,10 +164,8 @@ def _with_status(event: dict[str, Any], change: AccountChange) -> None:
         return
     if code := change.one.text("code"):
         event["status_code"] = code
-    if change.outcome in ("held", "rejected"):
-        event["status_detail"] = (
-            f"{change.outcome} for an operator to decide" if change.outcome == "held" else "rejected"
-        )
+    if detail := _DETAILS.get(change.outcome):
+        event["status_detail"] = detail
     takes_access_away = change.action in ("disable", "delete")
     event["severity_id"], event["severity"] = (_HIGH, "High") if takes_access_away else (_MEDIUM, "Medium")
 

@@ -42,7 +42,7 @@ async def test_an_auditor_that_stood_by_goes_on_where_the_other_stopped(
     assert len(lines) == len(set(lines))
     verdict = verify(tmp_path / "audit", [KEY.verifier])
     assert verdict.good, verdict.problems
-    findings, records = await compare_topic(own_kafka, read_entries(tmp_path / "audit"))
+    findings, records = await compare_topic(own_kafka, lambda: read_entries(tmp_path / "audit"))
     assert (findings.problems, findings.notes) == ([], [])
     assert records >= len(lines) - 1, "the auditor's own entry does not come through the topic"
     async with pipeline(config, "auditor", clock=clock) as last:

@@ -90,17 +90,21 @@ class LogFolder:
         return self.read(journal_path(size))
 
     def entries(self) -> Iterator[tuple[int, bytes]]:
-        """All entries that can be read, by their positions; what cannot is named by whoever verifies."""
+        """All entries that can be read, by their positions; what cannot is named by whoever verifies.
+
+        Those that were there when it gave the first one: what comes later is not in what they are compared with.
+        """
         try:
             size = parse_checkpoint(parse_note(self.checkpoint() or b"").text).size
         except NoteError:
             size = 0
+        journal = self.journal(size) or b""
         for number in range(-(-min(size, self.held()) // WIDTH)):
             try:
                 yield from enumerate(self.bundle(number, size), number * WIDTH)
             except Damaged:
                 continue
-        yield from enumerate(parse_journal(self.journal(size) or b"", size)[0], size)
+        yield from enumerate(parse_journal(journal, size)[0], size)
 
     def history(self) -> Iterator[bytes]:
         """The checkpoints that were kept, oldest first, up to those that were there when it was called."""

@@ -99,6 +99,7 @@ REPORTS = {
             contractors.COLUMNS,
             (IDENTITY_MANAGEMENT, ACCESS_RIGHTS, REGISTRATION, TERMINATION),
             contractors.Contractors,
+            has_app=False,
             decides="change",
         ),
         Report(

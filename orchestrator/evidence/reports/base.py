@@ -74,6 +74,7 @@ class Report:
     controls: Sequence[Control]
     begin: Callable[[Question], Reading]
     has_period: bool = True
+    has_app: bool = True
     decides: str | None = None
     """The column whose values are counted on top."""
     reads_on: bool = False

@@ -45,7 +45,7 @@ class Contractors:
     def take(self, one: Recorded) -> None:
         """The next entry."""
         subject = one.subject
-        if subject is None or not self._question.is_about(subject, self._question.app):
+        if subject is None or not self._question.is_about(subject, None):
             return
         if one.kind == "event_received":
             self._close(subject)
@@ -55,7 +55,8 @@ class Contractors:
                 self._fired(subject, one)
                 return
             statement = self._statements.get(subject)
-            if statement is None:
+            if statement is None or statement.one.entry.get("event_id") != one.entry.get("event_id"):
+                self._close(subject)
                 statement = self._statements[subject] = _Statement(one)
             if one.kind == "timer_set":
                 statement.set = one.instant("due")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.evidence.access import desired_state
+from orchestrator.evidence.access import desired_state, was_rejected
 from orchestrator.evidence.entries import Recorded, name_of
 from orchestrator.evidence.reports.base import Column, Question, Row, in_order
 
@@ -138,7 +138,7 @@ class Stops:
         key = subject, app
         if one.kind == "command_issued":
             self._states[key] = desired_state(one)
-        if one.kind in ("command_parked", "command_held"):
+        if one.kind in ("command_parked", "command_held") and not was_rejected(one):
             self._end(key, one, "stopped again")
             leaver = one.details.get("leaver")
             state = desired_state(one) or self._states.get(key)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from orchestrator.evidence.access import desired_state
+from orchestrator.evidence.access import desired_state, was_rejected
 from orchestrator.evidence.entries import Recorded, name_of
 from orchestrator.evidence.reports.base import Question, Row, in_order
 
@@ -164,7 +164,7 @@ class Journeys:
             journey.attempts = attempts if isinstance(attempts, int) else journey.attempts + 1
             journey.code = one.text("code")
         if kind in _STOPPED and journey.ended is None:
-            journey.outcome = _STOPPED[kind]
+            journey.outcome = "rejected" if was_rejected(one) else _STOPPED[kind]
             journey.code = one.text("code") or journey.code
         elif kind in ("command_released", "command_retried") and journey.ended is None:
             journey.outcome = "open"

@@ -16,10 +16,11 @@ RECORDS = entries(30)
 BIG = entry(1, writer="big", details={"x": "x" * MAX_ENTRY_BYTES})
 
 
-def compare(folder: Path, topic: Sequence[bytes], without: str = "") -> Findings:
+def compare(folder: Path, topic: Sequence[bytes], without: str = "", begins: int = 0) -> Findings:
     findings = Findings([check for check in CHECKS if check.name != without])
-    comparison = TopicComparison(findings, read_entries(folder))
-    for offset, record in enumerate(topic):
+    comparison = TopicComparison(findings, lambda: read_entries(folder))
+    comparison.begins(begins)
+    for offset, record in enumerate(topic[begins:], begins):
         comparison.see(offset, record)
     comparison.finish()
     return findings
@@ -60,15 +61,45 @@ def test_a_difference_is_found_and_named(tmp_path: Path, topic: list[bytes], log
     assert compare(tmp_path, topic, without="topic").total == 0, "the check is what finds it"
 
 
+def test_a_record_that_took_the_number_of_another_is_found(tmp_path: Path) -> None:
+    """Each entry is appended once, by its number: whoever comes first with one keeps the other one out."""
+    forged = entry(8, "timer_fired")
+    topic = [*RECORDS[:7], forged, *RECORDS[3:]]
+    write_log(tmp_path, [topic])
+    found = compare(tmp_path, topic)
+    assert [str(problem) for problem in found.problems] == [
+        "topic: offset 12 of the topic has another record with the number of resolver@host-1-abc/1/8,"
+        " which the log has not: one of the two is not its writer's"
+    ]
+    assert compare(tmp_path, topic, without="topic").total == 0
+
+
+def test_a_topic_that_lost_its_head_is_compared_from_there_on(tmp_path: Path) -> None:
+    topic = [*RECORDS[:7], b"no entry", *RECORDS[7:]]
+    write_log(tmp_path, [topic])
+    gone = "topic: the topic begins at offset 10: what was before it was deleted"
+    assert [str(problem) for problem in compare(tmp_path, [*topic, RECORDS[2]], begins=10).problems] == [gone]
+    dropped = [*topic[:20], entry(1, writer="other"), *topic[20:]]
+    first, second = compare(tmp_path, dropped, begins=10).problems
+    assert str(first) == gone
+    assert "another record in its place, other/1/1 at offset 20" in second.text
+    first, second = compare(tmp_path, [*topic[:10], entry(1, writer="other")], begins=10).problems
+    assert second.text.startswith("the topic has another record in its place, other/1/1"), "the log has none of it"
+    assert compare(tmp_path, topic, without="topic", begins=10).total == 0
+
+
 # --- the topic of checkpoints -------------------------------------------------------------------------------------
 
 KEPT = [signed(RECORDS[:size]) for size in (5, 10, 10, 20)]
 
 
-def held_against(published: Sequence[bytes], kept: Sequence[bytes] = KEPT, without: str = "") -> Findings:
+def held_against(
+    published: Sequence[bytes], kept: Sequence[bytes] = KEPT, without: str = "", begins: int = 0
+) -> Findings:
     findings = Findings([check for check in CHECKS if check.name != without])
     comparison = PublishedComparison(findings, lambda: iter(kept), KEY.name, [KEY.verifier])
-    for offset, record in enumerate(published):
+    comparison.begins(begins)
+    for offset, record in enumerate(published[begins:], begins):
         comparison.see(offset, record)
     comparison.finish()
     return findings
@@ -76,8 +107,8 @@ def held_against(published: Sequence[bytes], kept: Sequence[bytes] = KEPT, witho
 
 @pytest.mark.parametrize(
     "published",
-    [[], KEPT, KEPT[1:], [KEPT[0], KEPT[0], KEPT[3], KEPT[3]], [KEPT[3], KEPT[1], KEPT[3]]],
-    ids=["none", "all", "some", "twice", "late, by an auditor that woke up"],
+    [KEPT, KEPT[1:], [KEPT[0], KEPT[0], KEPT[3], KEPT[3]], [KEPT[3], KEPT[1], KEPT[3]]],
+    ids=["all", "some", "twice", "late, by an auditor that woke up"],
 )
 def test_what_was_published_was_kept(published: list[bytes]) -> None:
     found = held_against(published)
@@ -99,6 +130,21 @@ def test_what_was_published_and_not_kept_is_found(published: list[bytes], kept: 
     assert {problem.check for problem in found.problems} == {"published"}
     assert named in str(found.problems[0])
     assert held_against(published, kept, without="published").total == 0
+
+
+@pytest.mark.parametrize(("published", "size"), [([], 0), (KEPT[:2], 10), ([KEPT[1], KEPT[0]], 10)])
+def test_a_checkpoint_that_was_not_published_yet_is_a_note(published: list[bytes], size: int) -> None:
+    found = held_against(published)
+    note = f"the newest checkpoint that was published is of {size} entries, the log's of 20"
+    assert (found.total, found.notes) == (0, [note])
+
+
+def test_a_topic_of_checkpoints_that_lost_its_head_is_found() -> None:
+    found = held_against(KEPT, begins=2)
+    assert [str(problem) for problem in found.problems] == [
+        "published: the topic of checkpoints begins at offset 2: what was before it was deleted"
+    ]
+    assert held_against(KEPT, begins=2, without="published").total == 0
 
 
 def test_who_may_write_to_the_topic_and_cannot_sign_raises_no_alarm() -> None:

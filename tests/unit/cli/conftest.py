@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -13,7 +14,6 @@ import pytest
 from orchestrator.adapters.sql.auditing import SqlAuditIndex
 from orchestrator.adapters.sql.converging import SqlConvergeStore
 from orchestrator.adapters.sql.engine import Database
-from orchestrator.adapters.sql.migrate import migrate
 from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.cli import run
 from orchestrator.domain.account import Account, AccountStatus, Progress
@@ -73,24 +73,31 @@ def configured(folder: Path) -> Path:
 
 
 @pytest.fixture
-def migrated(configured: Path) -> str:
+def migrated(configured: Path, migrated_file: Path) -> str:
     """The URL of the configured store, migrated and empty."""
-    url = f"sqlite+aiosqlite:///{configured.parent}/state/jml.db"
-
-    async def prepare() -> None:
-        database = Database(url)
-        await migrate(database)
-        await database.close()
-
-    asyncio.run(prepare())
-    return url
+    return _store(configured, migrated_file)
 
 
 @pytest.fixture
-def world(migrated: str) -> str:
+def world(configured: Path, populated_file: Path) -> str:
     """Three people: one is well, one could not be created, one has left and could not be closed."""
-    asyncio.run(_populate(migrated))
-    return migrated
+    return _store(configured, populated_file)
+
+
+def _store(configured: Path, file: Path) -> str:
+    path = configured.parent / "state" / "jml.db"
+    path.parent.mkdir()
+    shutil.copy(file, path)
+    return f"sqlite+aiosqlite:///{path}"
+
+
+@pytest.fixture(scope="session")
+def populated_file(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the three people, to be copied."""
+    path = tmp_path_factory.mktemp("populated") / "jml.db"
+    shutil.copy(migrated_file, path)
+    asyncio.run(_populate(f"sqlite+aiosqlite:///{path}"))
+    return path
 
 
 async def _populate(url: str) -> None:

@@ -346,6 +346,7 @@ class TestMistakes:
         (("report", "leavers", "--from", "2026-03-09", "--at", "2026-03-03"), ("--from is after --at",)),
         (("report", "leavers", "--to", "2027-01-01"), ("--to", "still to come")),
         (("report", "access", "--from", "2026-03-02"), ("one instant", "--at")),
+        (("report", "contractors", "--app", "crm"), ("about no application", "--app")),
         (("report", "leavers", "--out", "missing/x"), ("missing/x cannot be written",)),
         (("report", "leavers", "--format", "pdf"), ("pdf",)),
         (("audit", "search", "--since", "soon"), ("--since 'soon'",)),

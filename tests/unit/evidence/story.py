@@ -77,8 +77,8 @@ class Story:
         self.tell(minutes - 0.1, "call_intended", subject, app, revision=revision)
         calls = {
             "active": [["POST", "/Users", 201]],
-            "inactive": [["PATCH", "/Users/{id}", 200], ["GET", "/Users/{id}", 200]],
-            "absent": [["DELETE", "/Users/{id}", 204]],
+            "inactive": [["PATCH", "/Users/{account}", 200], ["GET", "/Users/{account}", 200]],
+            "absent": [["DELETE", "/Users/{account}", 204]],
         }[state]
         if state != "active":
             more.setdefault("verified_at", at(minutes))
