@@ -185,6 +185,7 @@ class Converge:
             intent=f"{account.revision}@{timestamp(sent_at)}",
             groups=_either(call.remote.groups, account.groups),
         )
+        intended = _dated(intended, call.progress, remote, sent_at)
         if not await self._save(account, intended, sent_at + OPEN_INTENT, *entries, before=call.progress):
             return False
         call.progress = replace(intended, version=intended.version + 1)
@@ -246,6 +247,7 @@ class Converge:
             candidates=(),
             left_groups=_left(progress.left_groups, remote, account),
         )
+        done = _dated(done, progress, remote, self._clock.now())
         return await self._save(account, done, recheck_at, *entries, before=progress, link=link)
 
     async def _retry(self, call: Call, error: Transient) -> bool:
@@ -430,7 +432,7 @@ def _failed(call: Call, error: ScimError, status: AccountStatus, now: datetime) 
     """The intent stays where the outcome, or what was there before, is unknown: the next attempt reads back. After an
     answer nothing can arrive any more, so one look is enough there."""
     unsure = call.unsure or call.forgot or isinstance(error, Ambiguous)
-    learned = _learned(call.progress, call.remote)
+    learned = _dated(_learned(call.progress, call.remote), call.progress, call.remote, now)
     look_at = call.recheck_at or (now if call.doubted else None)
     return replace(
         learned,
@@ -455,6 +457,16 @@ def _holds(account: Account, remote: Remote) -> bool:
         and remote.active is (account.state == "active")
         and remote.groups == account.groups
         and remote.resource == account.resource
+    )
+
+
+def _dated(progress: Progress, before: Progress, remote: Remote, now: datetime) -> Progress:
+    """With the instants from before which a look proves nothing, as long as that matters."""
+    appeared = remote.id is not None and remote.id != before.remote_id
+    return replace(
+        progress,
+        appeared_at=now if appeared else before.appeared_at if before.may_be_unseen(now) else None,
+        reopened_at=now if remote.reopened else before.reopened_at if before.may_look_closed(now) else None,
     )
 
 
