@@ -80,6 +80,8 @@ class Call:
     """Whether groups that the account may be in were dropped from what is known, to be added once more."""
     plain: Mapping[str, Any] = field(default_factory=dict)
     """What is wanted of the account with the plain one of its unique names."""
+    twins: bool = False
+    """Whether a create was left open: should it arrive late, where names are not unique, there are two accounts."""
     looked: bool = False
     """Whether the account was looked for in this run."""
     name_taken: bool = False

@@ -90,7 +90,9 @@ class Steps:
         try:
             answer = await call.send(request)
         except Ambiguous:
-            # It may exist now. Only a look can tell, and a second POST could make a second account.
+            # It may exist now. Only a look can tell, and a second POST could make a second account. It may arrive once
+            # more even where it is found: a proxy that repeats what times out does not ask whether it may.
+            call.twins, call.recheck_at = True, self._clock.now() + OPEN_INTENT
             await self._finder.find(call)
             if remote.id is None:
                 raise
@@ -297,6 +299,15 @@ class Steps:
         if call.remote.id is None and takes_access(call.account.state):
             # It was there when we looked last. Should all of this have come from a replica that is behind, it is again.
             call.recheck_at = self._clock.now() + OPEN_INTENT
+
+    async def is_the_only_one(self, call: Call) -> None:
+        """After a create was left open, once it cannot arrive any more: whether it made a second account.
+
+        Raises AmbiguousCorrelation where it did: a person has to say which one stays.
+        """
+        call.recheck_at = self._clock.now()  # until this look has succeeded it is still to be taken
+        await self._finder.find_others(call)
+        call.twins, call.recheck_at = False, None
 
     async def read_back(self, call: Call) -> None:
         """Find out what the application holds, trusting nothing we remember but the id."""

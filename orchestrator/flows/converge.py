@@ -54,6 +54,8 @@ LOOK_AGAIN_SECONDS = 1.0
 """While somebody else has the account; mostly that takes less."""
 RECHECK = "recheck@"
 """The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
+TWINS = "+twins"
+"""What follows the instant where that look is also for a second account, after a create was found open."""
 DENIALS = 2
 """How often a success without effect is tried again before it parks: a replica may be seconds behind its master."""
 PARKED_LEAVER = Backoff(3600, 3600)
@@ -147,7 +149,7 @@ class Converge:
             await self._ready()
         recheck_at = _recheck_at(progress.intent, self._clock.now())
         call = Call(self.intend, self._caller, account, progress, remote, recheck_at, self._clock.now, unsure=read_back)
-        call.plain = plain
+        call.plain, call.twins = plain, _may_have_twins(progress)
         intended = {"state": account.state, "read_back": read_back}
         entry = self._entry(AuditKind.CALL_INTENDED, account, intended)
         if not await self.intend(call, entry):
@@ -157,6 +159,8 @@ class Converge:
                 await self._steps.read_back(call)
                 call.unsure, remote.before = False, remote.resource
             await self._steps.make_it_so(call)
+            if call.twins and call.recheck_at is None and remote.id is not None:
+                await self._steps.is_the_only_one(call)
         except Fenced:
             return False
         except Transient as error:
@@ -167,7 +171,10 @@ class Converge:
             return await self._park(call, error)
         maybe = progress.groups if read_back else ()
         account, progress = call.account, call.progress
-        return await self._applied(account, progress, remote, recheck_at=call.recheck_at, maybe=maybe, link=link)
+        intent = _recheck(call.recheck_at, twins=call.twins)
+        return await self._applied(
+            account, progress, remote, recheck_at=call.recheck_at, intent=intent, maybe=maybe, link=link
+        )
 
     async def intend(self, call: Call, *entries: Entry) -> bool:
         """Save that calls are about to go out; False when somebody else saved the account meanwhile.
@@ -210,6 +217,7 @@ class Converge:
         remote: Remote,
         *,
         recheck_at: datetime | None,
+        intent: str | None = None,
         maybe: tuple[str, ...] = (),
         link: str | None = None,
     ) -> bool:
@@ -238,7 +246,7 @@ class Converge:
             resource=remote.resource,
             applied_revision=account.revision,
             groups=groups,
-            intent=_recheck(recheck_at),
+            intent=intent,
             status=AccountStatus.APPLIED,
             attempts=0,
             error_code=None,
@@ -401,8 +409,16 @@ def _recheck_at(intent: str | None, now: datetime) -> datetime | None:
         return None
     if not intent.startswith(RECHECK):
         return now + OPEN_INTENT
-    due = datetime.fromisoformat(intent.removeprefix(RECHECK))
+    due = datetime.fromisoformat(intent.removeprefix(RECHECK).removesuffix(TWINS))
     return due if due > now else None
+
+
+def _may_have_twins(progress: Progress) -> bool:
+    """Whether a create may have been left open that can still make a second account."""
+    intent = progress.intent
+    if intent is None or intent.startswith(RECHECK):
+        return intent is not None and intent.endswith(TWINS)
+    return progress.remote_id is None
 
 
 def lease_left(intent: str | None, now: datetime) -> float:
@@ -413,8 +429,8 @@ def lease_left(intent: str | None, now: datetime) -> float:
     return max(LEASE_SECONDS - age, 0.0) if age >= 0 else 0.0
 
 
-def _recheck(due: datetime | None) -> str | None:
-    return None if due is None else f"{RECHECK}{timestamp(due)}"
+def _recheck(due: datetime | None, *, twins: bool) -> str | None:
+    return None if due is None else f"{RECHECK}{timestamp(due)}{TWINS if twins else ''}"
 
 
 def _either(these: tuple[str, ...], those: tuple[str, ...]) -> tuple[str, ...]:
@@ -437,7 +453,7 @@ def _failed(call: Call, error: ScimError, status: AccountStatus, now: datetime) 
     return replace(
         learned,
         groups=_either(learned.groups, call.account.groups) if unsure or call.doubted else learned.groups,
-        intent=call.progress.intent if unsure else _recheck(look_at),
+        intent=call.progress.intent if unsure else _recheck(look_at, twins=call.twins),
         status=status,
         attempts=learned.attempts + 1,
         error_code=error.code,

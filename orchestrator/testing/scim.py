@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import orjson
@@ -25,6 +26,7 @@ Fate = Literal[
     "lost",  # time-out, and it never arrives
     "late",  # time-out, and it arrives after that
     "unanswered",  # it is done, and the answer is lost
+    "again",  # it is done, the answer is lost, and after the time-out a proxy sends it once more
     "twice",  # a proxy sends it again; the second answer is the one that comes, late
     "error",  # answered with `status`, not done
     "ineffective",  # answered with success, not done
@@ -389,7 +391,10 @@ class MemoryScimTransport:
 
         def arrive() -> None:
             response = self._carry_out(request, sent_at, plan)
-            if plan.fate not in ("late", "unanswered"):
+            if plan.fate == "again":
+                repeat = partial(server.serve, request, self.caller, sent_at)
+                loop.call_later(server.habits.timeout + plan.late, repeat, context=server.context)
+            elif plan.fate not in ("late", "unanswered"):
                 loop.call_later(plan.answered, _answer, answer, response, context=server.context)
 
         if plan.fate != "lost":

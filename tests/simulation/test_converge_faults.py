@@ -383,3 +383,57 @@ def test_a_wish_to_wait_is_heeded_before_anybody_is_told_of_it() -> None:
 async def _after(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
     await asyncio.sleep(seconds)
     await call()
+
+
+def test_a_create_that_arrives_after_the_one_that_followed_it_is_noticed() -> None:
+    """Names are not unique there: nobody can keep the second account from being made, but somebody has to be told."""
+
+    async def story(desk: Desk) -> None:
+        desk.when("POST /Users", Plan("late", late=20))
+        await desk.want("active")
+        await desk.converge()
+        await asyncio.sleep(30)
+        assert len(desk.accounts) == 2, "it has arrived"
+        await asyncio.sleep(90)
+        await desk.converge()
+        assert desk.progress.error_code == "ambiguous_correlation"
+        assert {*desk.progress.candidates} == {one.id for one in desk.accounts}
+        await desk.want("inactive")
+        assert [one.active for one in desk.accounts].count(True) == 1
+        assert desk.progress.status is AccountStatus.PARKED, "the alarm stands as long as somebody else's is open"
+        desk.remove(next(one.id for one in desk.accounts if one.active))
+        await desk.converge()
+        assert (desk.progress.applied_revision, desk.progress.error, desk.progress.intent) == (2, None, None)
+
+    at_the_desk(story, Habits(unique=False))
+
+
+def test_a_create_that_was_found_and_arrives_once_more_is_noticed() -> None:
+    """A proxy repeated it when no answer came."""
+
+    async def story(desk: Desk) -> None:
+        desk.when("POST /Users", Plan("again", late=20))
+        await desk.want("active")
+        assert len(desk.accounts) == 1
+        assert desk.progress.applied_revision == 1
+        await asyncio.sleep(30)
+        assert len(desk.accounts) == 2, "it has arrived"
+        await asyncio.sleep(90)
+        await desk.converge()
+        assert desk.progress.error_code == "ambiguous_correlation"
+
+    at_the_desk(story, Habits(unique=False))
+
+
+def test_a_create_that_does_not_arrive_again_costs_one_look() -> None:
+    async def story(desk: Desk) -> None:
+        desk.when("POST /Users", UNANSWERED)
+        await desk.want("active")
+        await asyncio.sleep(100)
+        before = len(desk.app.journal)
+        await desk.converge()
+        assert [one.path for one in desk.app.journal[before:]] == ["/Users/u1", "/Users"]
+        assert desk.progress.intent is None
+        assert desk.progress.status is AccountStatus.APPLIED
+
+    at_the_desk(story, Habits(unique=False))

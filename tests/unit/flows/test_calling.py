@@ -140,7 +140,7 @@ async def test_a_refusal_closes_the_gate_before_anybody_is_told_that_the_wait_is
         await asyncio.Event().wait()
 
     caller.on_health = wait_for_ever
-    application.answers = [ScimResponse(401)]
+    application.usual = ScimResponse(401)
     refused = asyncio.create_task(caller.call(POST, urgent=False))
     await until(lambda: len(transport.calls) == 2)
     await rounds()
