@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -13,6 +13,10 @@ from orchestrator.domain.sealing import Subject
 from schemas.commands import CommandKind, DesiredState, Lane
 
 Hold = Literal["held", "rejected"]
+
+REPLICA_LAG = timedelta(seconds=60)
+"""A read may be answered with a picture of so long ago: by a replica that is behind, as two clocks see it that differ
+by up to half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,23 @@ class Progress:
     """The ids of the accounts that could be the person's, where there are several and a person has to say which."""
     left_groups: tuple[str, ...] = ()
     """Groups that we took the account out of, so that who is found in one again was put there behind our back."""
+    appeared_at: datetime | None = None
+    """When the account became known here; kept while a read may be older than it."""
+    reopened_at: datetime | None = None
+    """When an account that was there was opened; kept while a read may be older than that."""
+
+    def may_be_unseen(self, now: datetime) -> bool:
+        """Whether a read that does not show the account may be older than it, and proves nothing."""
+        return is_recent(self.appeared_at, now)
+
+    def may_look_closed(self, now: datetime) -> bool:
+        """Whether a read that shows the account closed may be from before we opened it, and proves nothing."""
+        return is_recent(self.reopened_at, now)
+
+
+def is_recent(at: datetime | None, now: datetime) -> bool:
+    """Whether a read at `now` may be older than what happened at `at`. An instant ahead of our clock is recent."""
+    return at is not None and now - at < REPLICA_LAG
 
 
 def command_kind(before: Account | None, state: DesiredState) -> CommandKind:

@@ -40,6 +40,8 @@ class Remote:
     """The whole resource as the application showed it last in this run; None after a change of it."""
     version: str | None = None
     """Its ETag."""
+    reopened: bool = False
+    """Whether a call of this run was to open an account that was there."""
 
     def gone(self) -> None:
         """The application does not show it. The groups stay on record: a replica may only be behind, and an account
@@ -80,6 +82,8 @@ class Call:
     """Whether groups that the account may be in were dropped from what is known, to be added once more."""
     plain: Mapping[str, Any] = field(default_factory=dict)
     """What is wanted of the account with the plain one of its unique names."""
+    twins: bool = False
+    """Whether a create was left open: should it arrive late, where names are not unique, there are two accounts."""
     looked: bool = False
     """Whether the account was looked for in this run."""
     name_taken: bool = False
@@ -91,6 +95,21 @@ class Call:
     def urgent(self) -> bool:
         """Whether this run takes access away."""
         return takes_access(self.account.state) or (self.account.state == "staged" and self.remote.active is True)
+
+    def doubt(self, known: str | None) -> bool:
+        """After a look at the account with the id `known`: whether a replica may have answered it whose picture is from
+        before the account was there, or was opened. Then it is as if it had told nothing, and a change has to show:
+        that never meets a replica."""
+        remote, progress, now = self.remote, self.progress, self.now()
+        unseen = known != progress.remote_id or progress.may_be_unseen(now)
+        if known is not None and remote.id is None and unseen:
+            remote.id = known
+            return True
+        closed = remote.id == known and remote.active is False and takes_access(self.account.state)
+        if closed and progress.may_look_closed(now):
+            remote.active = None
+            return True
+        return False
 
     @property
     def opens(self) -> bool:

@@ -34,6 +34,7 @@ OPEN_INTENT = timedelta(seconds=90)
 RECHECK = "recheck@"
 """The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
 READ_BACKS = 3
+_TOO_SOON = "the account was opened a moment ago, and what the application shows may be older: it is looked at again"
 MOST_OUTDATED = 5
 """So often in one run somebody may change an account under our hands before we try again later."""
 
@@ -90,7 +91,9 @@ class Steps:
         try:
             answer = await call.send(request)
         except Ambiguous:
-            # It may exist now. Only a look can tell, and a second POST could make a second account.
+            # It may exist now. Only a look can tell, and a second POST could make a second account. It may arrive once
+            # more even where it is found: a proxy that repeats what times out does not ask whether it may.
+            call.twins, call.recheck_at = True, self._clock.now() + OPEN_INTENT
             await self._finder.find(call)
             if remote.id is None:
                 raise
@@ -141,6 +144,7 @@ class Steps:
         if request is None:
             remote.active, remote.resource = active, account.resource
             return None
+        remote.reopened = remote.reopened or (active and remote.active is not True)
         answer = await self._settled(call, request)
         if answer is None:
             return await self._patch(call)
@@ -165,8 +169,8 @@ class Steps:
         if not application.can_patch(remote.resource, wanted):
             if not application.capabilities.put:
                 raise Rejected("the application takes neither PATCH nor PUT of an account")
-            if remote.shown is None:
-                await self._get(call)
+            if remote.shown is None and not await self._look(call) and remote.shown is None:
+                raise Unavailable(_TOO_SOON)
         if remote.id is None:
             return None
         if application.can_patch(remote.resource, wanted):
@@ -183,25 +187,33 @@ class Steps:
         remote = call.remote
         if remote.is_out:
             return
-        denied = 0
+        denied, certain = 0, True
         while denied < READ_BACKS:
             request = await self._switch_off(call)
             answer = None if request is None else await self._settled(call, request)
             if answer is not None and answer.status == 409:
                 raise Rejected("the application refuses to deactivate the account (409)")
-            if answer is not None and answer.status == 404:
+            if answer is not None and answer.status == 404 and not certain:
+                remote.gone()  # the change before this one worked
+            elif answer is not None and answer.status == 404:
                 await self._missed(call)
             elif answer is not None:
                 call.unsure = True  # until a look agrees with the answer nobody may go by either of them
-                await self._get(call)
-                if remote.id is None and not self._application.leaves_nothing:
-                    raise Unavailable("the application answered a change with success and a read after it with 404")
+                certain = await self._look(call)
+                if not self._application.leaves_nothing:
+                    if remote.id is None:
+                        raise Unavailable("the application answered a change with success and a read after it with 404")
+                    if not certain:
+                        raise Unavailable(_TOO_SOON)  # it would say no more if we asked again now
                 denied += 1  # unless the read shows otherwise; a 404 is no success that was denied
             if remote.is_out:
                 call.unsure = False
                 remote.verified_at = self._clock.now()
                 return
-            log.warning("deactivation_without_effect", app=self._app, attempt=denied)
+            if certain:
+                log.warning("deactivation_without_effect", app=self._app, attempt=denied)
+        if not certain:
+            raise Unavailable(_TOO_SOON)
         raise NotEffective("the application answered with success and the account is still active")
 
     async def _switch_off(self, call: Call) -> ScimRequest | None:
@@ -216,8 +228,10 @@ class Steps:
         """The deletion counts only when a read does not show the account any more, or shows what this application
         leaves of one."""
         remote = call.remote
-        accepted = 0
+        accepted, certain = 0, True
         while remote.id is not None:
+            if accepted == READ_BACKS and not certain:
+                raise Unavailable(_TOO_SOON)
             if accepted == READ_BACKS:
                 raise NotEffective("the application answered a deletion with success and still shows the account")
             answer = await self._settled(call, if_match(self._application.delete(remote.id), remote.version))
@@ -233,7 +247,7 @@ class Steps:
             else:
                 accepted += 1
                 call.unsure = True  # until a look agrees with the answer nobody may go by either of them
-                await self._get(call)
+                certain = await self._look(call)
             if self._application.dialect.deleted == "inactive" and remote.active is False:
                 remote.gone()  # it is deleted as far as this application deletes anything
         call.unsure = False
@@ -281,7 +295,7 @@ class Steps:
             if call.settled:
                 raise
             call.settled = True
-            await self._get(call)
+            await self._look(call)
             call.unsure = False
             # It may arrive even where the account shows what it was to bring about: that may have been so before.
             call.recheck_at = self._clock.now() + OPEN_INTENT
@@ -293,18 +307,38 @@ class Steps:
         if call.missed:
             raise Rejected("the application shows an account and answers 404 to a change of it")
         call.missed = call.unsure = True
-        await self.read_back(call)
+        await self._find(call)
         call.unsure = False
         if call.remote.id is None and takes_access(call.account.state):
             # It was there when we looked last. Should all of this have come from a replica that is behind, it is again.
             call.recheck_at = self._clock.now() + OPEN_INTENT
 
+    async def is_the_only_one(self, call: Call) -> None:
+        """After a create was left open, once it cannot arrive any more: whether it made a second account.
+
+        Raises AmbiguousCorrelation where it did: a person has to say which one stays.
+        """
+        call.recheck_at = self._clock.now()  # until this look has succeeded it is still to be taken
+        await self._finder.find_others(call)
+        call.twins, call.recheck_at = False, None
+
     async def read_back(self, call: Call) -> None:
         """Find out what the application holds, trusting nothing we remember but the id."""
+        known = call.remote.id
+        await self._find(call)
+        call.doubt(known)
+
+    async def _find(self, call: Call) -> None:
         if call.remote.id is not None:
             await self._get(call)
         if call.remote.id is None:
             await self._finder.find(call)
+
+    async def _look(self, call: Call) -> bool:
+        """Read the account; False where what it shows is not believed, see `Call.doubt`."""
+        known = call.remote.id
+        await self._get(call)
+        return not call.doubt(known)
 
     async def _get(self, call: Call) -> None:
         try:

@@ -230,7 +230,8 @@ class Caller:
             await self._hold(error.not_before, str(error))  # before anything is awaited: others are about to call
         elif self._throttled and self.gate.not_before is None:
             self._throttled = False
-            await self.on_health(ApplicationHealth("open", "", self.clock.now()))
+            if not isinstance(error, ApplicationDown):  # who is told waits for the store, and the gate has to close now
+                await self.on_health(ApplicationHealth("open", "", self.clock.now()))
         return error
 
     def _judge(self, response: ScimResponse, turn: Turn | None = None, operations: int = 1) -> ScimError | None:

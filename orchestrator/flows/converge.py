@@ -54,6 +54,8 @@ LOOK_AGAIN_SECONDS = 1.0
 """While somebody else has the account; mostly that takes less."""
 RECHECK = "recheck@"
 """The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
+TWINS = "+twins"
+"""What follows the instant where that look is also for a second account, after a create was found open."""
 DENIALS = 2
 """How often a success without effect is tried again before it parks: a replica may be seconds behind its master."""
 PARKED_LEAVER = Backoff(3600, 3600)
@@ -147,7 +149,7 @@ class Converge:
             await self._ready()
         recheck_at = _recheck_at(progress.intent, self._clock.now())
         call = Call(self.intend, self._caller, account, progress, remote, recheck_at, self._clock.now, unsure=read_back)
-        call.plain = plain
+        call.plain, call.twins = plain, _may_have_twins(progress)
         intended = {"state": account.state, "read_back": read_back}
         entry = self._entry(AuditKind.CALL_INTENDED, account, intended)
         if not await self.intend(call, entry):
@@ -157,6 +159,8 @@ class Converge:
                 await self._steps.read_back(call)
                 call.unsure, remote.before = False, remote.resource
             await self._steps.make_it_so(call)
+            if call.twins and call.recheck_at is None and remote.id is not None:
+                await self._steps.is_the_only_one(call)
         except Fenced:
             return False
         except Transient as error:
@@ -167,7 +171,10 @@ class Converge:
             return await self._park(call, error)
         maybe = progress.groups if read_back else ()
         account, progress = call.account, call.progress
-        return await self._applied(account, progress, remote, recheck_at=call.recheck_at, maybe=maybe, link=link)
+        intent = _recheck(call.recheck_at, twins=call.twins)
+        return await self._applied(
+            account, progress, remote, recheck_at=call.recheck_at, intent=intent, maybe=maybe, link=link
+        )
 
     async def intend(self, call: Call, *entries: Entry) -> bool:
         """Save that calls are about to go out; False when somebody else saved the account meanwhile.
@@ -185,6 +192,7 @@ class Converge:
             intent=f"{account.revision}@{timestamp(sent_at)}",
             groups=_either(call.remote.groups, account.groups),
         )
+        intended = _dated(intended, call.progress, remote, sent_at)
         if not await self._save(account, intended, sent_at + OPEN_INTENT, *entries, before=call.progress):
             return False
         call.progress = replace(intended, version=intended.version + 1)
@@ -209,6 +217,7 @@ class Converge:
         remote: Remote,
         *,
         recheck_at: datetime | None,
+        intent: str | None = None,
         maybe: tuple[str, ...] = (),
         link: str | None = None,
     ) -> bool:
@@ -237,7 +246,7 @@ class Converge:
             resource=remote.resource,
             applied_revision=account.revision,
             groups=groups,
-            intent=_recheck(recheck_at),
+            intent=intent,
             status=AccountStatus.APPLIED,
             attempts=0,
             error_code=None,
@@ -246,6 +255,7 @@ class Converge:
             candidates=(),
             left_groups=_left(progress.left_groups, remote, account),
         )
+        done = _dated(done, progress, remote, self._clock.now())
         return await self._save(account, done, recheck_at, *entries, before=progress, link=link)
 
     async def _retry(self, call: Call, error: Transient) -> bool:
@@ -399,8 +409,16 @@ def _recheck_at(intent: str | None, now: datetime) -> datetime | None:
         return None
     if not intent.startswith(RECHECK):
         return now + OPEN_INTENT
-    due = datetime.fromisoformat(intent.removeprefix(RECHECK))
+    due = datetime.fromisoformat(intent.removeprefix(RECHECK).removesuffix(TWINS))
     return due if due > now else None
+
+
+def _may_have_twins(progress: Progress) -> bool:
+    """Whether a create may have been left open that can still make a second account."""
+    intent = progress.intent
+    if intent is None or intent.startswith(RECHECK):
+        return intent is not None and intent.endswith(TWINS)
+    return progress.remote_id is None
 
 
 def lease_left(intent: str | None, now: datetime) -> float:
@@ -411,8 +429,8 @@ def lease_left(intent: str | None, now: datetime) -> float:
     return max(LEASE_SECONDS - age, 0.0) if age >= 0 else 0.0
 
 
-def _recheck(due: datetime | None) -> str | None:
-    return None if due is None else f"{RECHECK}{timestamp(due)}"
+def _recheck(due: datetime | None, *, twins: bool) -> str | None:
+    return None if due is None else f"{RECHECK}{timestamp(due)}{TWINS if twins else ''}"
 
 
 def _either(these: tuple[str, ...], those: tuple[str, ...]) -> tuple[str, ...]:
@@ -430,12 +448,12 @@ def _failed(call: Call, error: ScimError, status: AccountStatus, now: datetime) 
     """The intent stays where the outcome, or what was there before, is unknown: the next attempt reads back. After an
     answer nothing can arrive any more, so one look is enough there."""
     unsure = call.unsure or call.forgot or isinstance(error, Ambiguous)
-    learned = _learned(call.progress, call.remote)
+    learned = _dated(_learned(call.progress, call.remote), call.progress, call.remote, now)
     look_at = call.recheck_at or (now if call.doubted else None)
     return replace(
         learned,
         groups=_either(learned.groups, call.account.groups) if unsure or call.doubted else learned.groups,
-        intent=call.progress.intent if unsure else _recheck(look_at),
+        intent=call.progress.intent if unsure else _recheck(look_at, twins=call.twins),
         status=status,
         attempts=learned.attempts + 1,
         error_code=error.code,
@@ -455,6 +473,16 @@ def _holds(account: Account, remote: Remote) -> bool:
         and remote.active is (account.state == "active")
         and remote.groups == account.groups
         and remote.resource == account.resource
+    )
+
+
+def _dated(progress: Progress, before: Progress, remote: Remote, now: datetime) -> Progress:
+    """With the instants from before which a look proves nothing, as long as that matters."""
+    appeared = remote.id is not None and remote.id != before.remote_id
+    return replace(
+        progress,
+        appeared_at=now if appeared else before.appeared_at if before.may_be_unseen(now) else None,
+        reopened_at=now if remote.reopened else before.reopened_at if before.may_look_closed(now) else None,
     )
 
 

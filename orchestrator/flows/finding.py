@@ -50,6 +50,31 @@ class Finder:
         except ExpressionError as error:
             raise Rejected(f"the account cannot be looked for: {error}") from None
 
+    async def find_others(self, call: Call) -> None:
+        """Look whether the account is the person's only one, by the surest rule that says something of them.
+
+        Raises AmbiguousCorrelation where it is not, and Rejected for a rule that fails.
+        """
+        correlation = self.correlation
+        try:
+            sought = await self._sought(call)
+            for rule in correlation.rules:
+                value = correlation.value(rule, sought)
+                if value is None or correlation.is_name(rule) or rule.search in self._application.dialect.ambiguous:
+                    continue
+                rows = await self._rows(call, rule, value, sought)
+                found = await self._free(call, correlation.matches(rows, rule, sought))
+                if {str(one["id"]) for one in found} - {call.remote.id}:
+                    raise _ambiguous(found, rule.search)
+                return
+        except ExpressionError as error:
+            raise Rejected(f"the account cannot be looked for: {error}") from None
+
+    async def _rows(self, call: Call, rule: Rule, value: str, sought: Sought) -> list[dict[str, Any]]:
+        if self._reads_everybody:
+            return [row async for row in Listing(call.send, self._application)]
+        return await self._searched(call, rule, value, sought)
+
     async def holders_of(self, call: Call, path: tuple[str, ...], value: str) -> list[Mapping[str, Any]]:
         """The accounts that show a value and are not the person's; none where the application does not say."""
         listed = isinstance(value_at(call.account.resource, path), list)

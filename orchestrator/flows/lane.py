@@ -181,7 +181,8 @@ class Lanes:
         if not again and (kind := kinds.get(health.state)):
             details = {"reason": health.reason} if health.reason else None
             # Before the row: should we die in between, whoever begins after us finds out again, and says so.
-            await self._saver.note(Entry(kind, self._clock.now(), "connector", app=self.app, details=details))
+            at = health.since or self._clock.now()  # it may have waited for what was told before it
+            await self._saver.note(Entry(kind, at, "connector", app=self.app, details=details))
         try:
             await self._store.save_health(self.app, health)
         except StoreUnavailable as error:

@@ -109,7 +109,11 @@ class ResolveTransaction(Protocol):
         ...
 
     async def quarantined(self, records: Sequence[Place]) -> Mapping[Place, bytes | None]:
-        """The bytes of those of these records that are in quarantine already."""
+        """The bytes of those of these records that are in quarantine already.
+
+        Should somebody else save one of the others before this transaction does, `save` raises StoreUnavailable: the
+        next try sees it.
+        """
         ...
 
     async def correlate_emails(self, emails: Sequence[str]) -> Mapping[str, list[str]]:

@@ -173,10 +173,14 @@ class AppTemper:
         if trouble.strikes("scim: 5xx", 0.5):
             wait = chance.choice([None, None, chance.randint(1, 5)])
             return replace(plan, fate="error", status=chance.choice([500, 503]), retry_after=wait)
+        if trouble.strikes("scim: page", 0.1):
+            return replace(plan, fate="page", status=chance.choice([200, 404, 502]))
         if trouble.strikes("scim: lost", 0.3):
             return replace(plan, fate="lost")
         if trouble.strikes("scim: done and unanswered", 0.5):
             return replace(plan, fate="unanswered")
+        if trouble.strikes("scim: reset", 0.3):
+            return replace(plan, fate=chance.choice(["reset", "cut"]))
         if request.method == "GET":
             return plan
         return self._odd(request, plan)
@@ -186,6 +190,10 @@ class AppTemper:
         chance, trouble = self.trouble.chance, self.trouble
         if self.unique and trouble.strikes("scim: arrives after the time-out", 0.3):
             return replace(plan, fate="late", late=chance.uniform(0, 40))
+        if self.unique and trouble.strikes("scim: comes once more after the time-out", 0.3):
+            return replace(plan, fate="again", late=chance.uniform(0, 40))
+        if trouble.strikes("scim: done and 5xx", 0.3):
+            return replace(plan, fate="failed", status=chance.choice([500, 502, 503]))
         if self.unique and trouble.strikes("scim: done twice", 0.3):
             return replace(plan, fate="twice", answered=plan.answered + chance.random() * 5)
         if trouble.strikes("scim: 409", 0.1):
@@ -200,7 +208,10 @@ class AppTemper:
         return plan
 
     def _throttle(self, plan: Plan, seconds: float) -> Plan:
-        if self.trouble.chance.random() < 0.3:
+        drawn = self.trouble.chance.random()
+        if drawn < 0.2:
+            return replace(plan, fate="error", status=429)
+        if drawn < 0.5:
             until = self.clock.now() + timedelta(seconds=seconds + 1)
             return replace(plan, fate="error", status=429, retry_after=format_datetime(until, usegmt=True))
         return replace(plan, fate="error", status=429, retry_after=int(seconds) + 1)

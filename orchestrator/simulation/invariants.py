@@ -209,7 +209,7 @@ def _was_missed(entry: dict[str, Any]) -> bool:
 
 def _was(changes: list[Call], active: bool, at: float) -> bool:
     """Whether the account was so just then. Where we found it so, nothing changed."""
-    before = [call for call in changes if call.at <= at]
+    before = [call for call in changes if call.at <= at + ROUNDING]
     if not before:
         return active is False or not changes or (changes[0].before is not None and changes[0].before.active)
     states = [before[-1].after, *(call.after for call in before if call.at > at - 60)]
@@ -243,9 +243,10 @@ def retry_after_is_kept(evidence: Evidence) -> Iterator[str]:
     """A process that was asked to wait does not call before."""
     for app, server in evidence.world.plant.apps.items():
         for wish in server.wishes:
+            until = wish.until - (evidence.world.ahead.get(wish.caller, 0.0) if wish.by_clock else 0.0)
             for sent_at, caller in server.sent:
-                if caller == wish.caller and wish.heard_at < sent_at < wish.until - 1e-3:
-                    yield f"{caller} called {app} at {sent_at:.3f}, was asked to wait until {wish.until:.3f}"
+                if caller == wish.caller and wish.heard_at < sent_at < until - 1e-3:
+                    yield f"{caller} called {app} at {sent_at:.3f}, was asked to wait until {until:.3f}"
 
 
 def one_owner_at_a_time(evidence: Evidence) -> Iterator[str]:

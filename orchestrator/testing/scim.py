@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import orjson
@@ -25,8 +27,13 @@ Fate = Literal[
     "lost",  # time-out, and it never arrives
     "late",  # time-out, and it arrives after that
     "unanswered",  # it is done, and the answer is lost
+    "again",  # it is done, the answer is lost, and after the time-out a proxy sends it once more
     "twice",  # a proxy sends it again; the second answer is the one that comes, late
+    "reset",  # it is done, and the connection breaks before the answer
+    "cut",  # the connection breaks before it has arrived
+    "failed",  # it is done, and answered with `status`
     "error",  # answered with `status`, not done
+    "page",  # the same, with a page for people
     "ineffective",  # answered with success, not done
     "halfway",  # of a Bulk request the first half is done and answered, the rest is neither
     "patchy",  # a Bulk request is done, and the answer leaves every second operation out
@@ -36,7 +43,7 @@ Fate = Literal[
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What becomes of one call. `arrives` and `answered` are seconds of network; `status` and what follows are for
-    `error`."""
+    `error`, `failed` and `page`."""
 
     fate: Fate = "served"
     arrives: float = 0.0
@@ -125,6 +132,8 @@ class Wish:
     caller: str
     heard_at: float
     until: float
+    by_clock: bool = False
+    """Whether it named the instant, which the caller takes by its own clock."""
 
 
 @dataclass(slots=True)
@@ -251,6 +260,8 @@ class MemoryScim:
         """Answer without doing anything."""
         now = asyncio.get_running_loop().time()
         self.journal.append(Call(now, sent_at, caller, request.method, request.path, plan.status))
+        if plan.fate == "page":
+            return ScimResponse(plan.status, None, {"content-type": "text/html; charset=utf-8"})
         headers = {} if plan.retry_after is None else {"retry-after": str(plan.retry_after)}
         return ScimResponse(plan.status, self._talkative(plan.body or {}, request), headers)
 
@@ -389,10 +400,17 @@ class MemoryScimTransport:
 
         def arrive() -> None:
             response = self._carry_out(request, sent_at, plan)
-            if plan.fate not in ("late", "unanswered"):
+            if plan.fate == "reset":
+                loop.call_later(plan.answered, _break, answer, context=server.context)
+            elif plan.fate == "again":
+                repeat = partial(server.serve, request, self.caller, sent_at)
+                loop.call_later(server.habits.timeout + plan.late, repeat, context=server.context)
+            elif plan.fate not in ("late", "unanswered"):
                 loop.call_later(plan.answered, _answer, answer, response, context=server.context)
 
-        if plan.fate != "lost":
+        if plan.fate == "cut":
+            loop.call_later(arrives, _break, answer, context=server.context)
+        elif plan.fate != "lost":
             loop.call_later(arrives, arrive, context=server.context)
         try:
             async with asyncio.timeout(server.habits.timeout):
@@ -403,20 +421,25 @@ class MemoryScimTransport:
         return response
 
     def _carry_out(self, request: ScimRequest, sent_at: float, plan: Plan) -> ScimResponse:
-        if plan.fate == "error":
+        if plan.fate in ("error", "page"):
             return self.server.refuse(request, self.caller, sent_at, plan)
         if plan.fate == "ineffective":
             return self.server.serve(request, self.caller, sent_at, effective=False)
         response = self.server.serve(request, self.caller, sent_at, fate=plan.fate)
         if plan.fate == "twice":
             response = self.server.serve(request, self.caller, sent_at)
+        if plan.fate == "failed":
+            return ScimResponse(plan.status, {"status": str(plan.status)})
         return response
 
     def _hear(self, response: ScimResponse) -> None:
         wish = response.headers.get("retry-after", "")
+        now = asyncio.get_running_loop().time()
         if wish.isdigit():
-            now = asyncio.get_running_loop().time()
             self.server.wishes.append(Wish(self.caller, now, now + int(wish)))
+        elif wish:
+            wait = (parsedate_to_datetime(wish) - self.server.clock()).total_seconds()
+            self.server.wishes.append(Wish(self.caller, now, now + wait, by_clock=True))
 
 
 def _operations(request: ScimRequest) -> list[dict[str, Any]]:
@@ -433,6 +456,11 @@ def singles(request: ScimRequest) -> list[ScimRequest]:
 def _answer(answer: "asyncio.Future[ScimResponse]", response: ScimResponse) -> None:
     if not answer.done():
         answer.set_result(response)
+
+
+def _break(answer: "asyncio.Future[ScimResponse]") -> None:
+    if not answer.done():
+        answer.set_exception(Ambiguous("the connection was lost"))
 
 
 def _copy(value: Any) -> Any:

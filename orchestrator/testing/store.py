@@ -88,6 +88,7 @@ class MemoryResolveTransaction(NamesPeople):
         self._timers_of = timers
         self._known: set[str] = set()
         self._known_accounts: set[tuple[str, str]] = set()
+        self._unseen: set[Place] = set()
 
     async def seen(self, keys: Sequence[str]) -> set[str]:
         """Which of these events are in the inbox already."""
@@ -98,6 +99,7 @@ class MemoryResolveTransaction(NamesPeople):
         """The bytes of those of these records that are in quarantine already."""
         await self._transaction.statement()
         rows = {place: self._transaction.get(QUARANTINED, place) for place in records}
+        self._unseen.update(place for place, row in rows.items() if row is None)
         return {place: row.value for place, row in rows.items() if row is not None}
 
     async def correlate_emails(self, emails: Sequence[str]) -> Mapping[str, list[str]]:
@@ -186,7 +188,10 @@ class MemoryResolveTransaction(NamesPeople):
         event_id = record.event_id and _text(record.event_id)
         cleaned = replace(record, reason=_text(record.reason), event_id=event_id)
         key = (record.topic, record.partition, record.offset)
-        await self._transaction.upsert(QUARANTINED, key, _unless_there(cleaned))
+        if key in self._unseen:
+            await self._transaction.insert(QUARANTINED, key, cleaned)
+        else:
+            await self._transaction.upsert(QUARANTINED, key, _unless_there(cleaned))
 
 
 class MemoryConvergeStore:

@@ -72,6 +72,16 @@ async def test_who_has_an_account_on_record(store: SqlConvergeStore, database: D
     assert await store.holders("wiki", ["r1"]) == {}
 
 
+async def test_from_when_on_a_look_proves_something_is_kept(store: SqlConvergeStore, database: Database) -> None:
+    await save_accounts(database, [account("w1"), account("w2")])
+    opened = Progress(remote_id="r1", appeared_at=NOW, reopened_at=NOW + MINUTE / 7)
+    await converged(store, opened)
+    await converged(store, replace(opened, appeared_at=None), person_id="w2")
+    found = await store.load("crm", ["w1", "w2"])
+    assert found["w1"][1] == replace(opened, version=1)
+    assert found["w2"][1] == replace(opened, appeared_at=None, version=1)
+
+
 async def test_a_person_is_read_with_everything_stated(store: SqlConvergeStore, database: Database) -> None:
     ada = person("w1", email="ada@example.com")
     await save(database, ResolveChanges(persons=[ada]))

@@ -313,6 +313,30 @@ async def test_quarantined_bytes_survive(
         assert await transaction.quarantined([other]) == {}
 
 
+async def test_two_resolvers_quarantine_one_record_once(database: Database) -> None:
+    """The new owner of its partition had it while the old one slept between its look and its write: told twice."""
+    record = Quarantined("hr.events", 0, 7, "undecodable", "cut off", b"k", b"{", None, NOW)
+    place = ("hr.events", 0, 7)
+
+    async def set_aside(store: SqlResolveStore, record: Quarantined) -> str:
+        async with store.transaction() as transaction:
+            if (await transaction.quarantined([place])).get(place) == record.value:
+                return "seen"
+            await asyncio.sleep(0.05)
+            await transaction.save(ResolveChanges(quarantined=[record]), now=NOW)
+        return "told"
+
+    other = another(database)
+    stores = [SqlResolveStore(database), SqlResolveStore(other)]
+    outcomes = await asyncio.gather(*(set_aside(one, record) for one in stores), return_exceptions=True)
+    assert outcomes.count("told") == 1
+    [loser] = [one for one in outcomes if one != "told"]
+    assert loser == "seen" if database.is_sqlite else isinstance(loser, StoreUnavailable)
+    assert await set_aside(stores[0], record) == "seen"
+    assert await set_aside(stores[1], replace(record, value=b"[")) == "told", "the topic was made anew"
+    await other.close()
+
+
 def _shown(text: str | None) -> str | None:
     return text and text.replace("\x00", "\ufffd")
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import orjson
@@ -23,7 +24,7 @@ from orchestrator.adapters.sql.outbox import SqlOutbox
 from orchestrator.adapters.sql.resolving import SqlResolveStore
 from orchestrator.adapters.sql.sweeping import SqlAttentionStore
 from orchestrator.dialects import dialects
-from orchestrator.domain.account import Account, AccountStatus, Progress, command_kind, lane
+from orchestrator.domain.account import REPLICA_LAG, Account, AccountStatus, Progress, command_kind, lane
 from orchestrator.domain.budget import Limit
 from orchestrator.domain.correlation import Correlation
 from orchestrator.domain.person import Decision, Person
@@ -44,6 +45,7 @@ from tests.subjects import told
 NOW = datetime(2026, 3, 2, 8, 15, tzinfo=UTC)
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 SECONDS = 20.0
+_NUMBERS = count(1)
 
 
 async def until(condition: Callable[[], object], *, seconds: float = SECONDS) -> None:
@@ -87,6 +89,8 @@ class Office:
         self.database = database
         self.app = app
         self.accounts: dict[str, Account] = {}
+        self.number = next(_NUMBERS)
+        """Of this test, for names that no other one has given in an application that they share."""
 
     async def wants(
         self,
@@ -232,6 +236,10 @@ class Connector:
         """Time passes, the relay sweeps, and what it issues is done."""
         self.clock.advance_to(self.clock.now() + timedelta(seconds=seconds))
         await self.sweep()
+
+    async def known_everywhere(self) -> None:
+        """So much time passes that every replica of the application shows what was done until now."""
+        await self.wait(REPLICA_LAG.total_seconds())
 
     async def sweep(self) -> int:
         """One sweep of the relay; returns how many accounts it issued."""

@@ -27,6 +27,10 @@ async def test_a_create_that_took_effect_and_timed_out_is_found_and_not_repeated
     assert application.made().count("POST /Users") == 1
     assert await application.active("ada") is True
     assert await application.members("staff") == {"ada"}
+    assert is_applied(await office.progress("ada"), 1, but_for_a_look=True)
+    application.calls.clear()
+    await connector.wait(OPEN_INTENT.total_seconds() + 1)
+    assert application.made() == ["GET /Users", "PATCH /Groups", "GET /Users"], "at last, whether there is a second one"
     assert is_applied(await office.progress("ada"), 1)
 
 
@@ -37,7 +41,7 @@ async def test_a_staged_account_whose_create_timed_out_is_found_and_stays_closed
     await connector.converge("ada", state="staged")
     assert application.made().count("POST /Users") == 1
     assert await application.active("ada") is False
-    assert is_applied(await office.progress("ada"), 1)
+    assert is_applied(await office.progress("ada"), 1, but_for_a_look=True)
 
 
 async def test_an_application_that_opens_what_is_to_be_staged_is_told_to_close_it(
@@ -136,7 +140,7 @@ async def test_an_open_intent_of_a_dead_process_is_read_back_first(
     assert progress.intent.startswith(RECHECK), "its call may still arrive"
     application.calls.clear()
     await connector.wait(OPEN_INTENT.total_seconds() + 1)
-    assert application.made() == ["GET /Users"]
+    assert application.made() == ["GET /Users"] * 2, "the account, and whether there is a second one"
     assert is_applied(await office.progress("ada"), 1)
     assert await connector.recorded("account_verified", person_id="ada")
 

@@ -223,6 +223,7 @@ async def test_a_working_life(target: Target) -> None:
     assert (back["id"] == joined["id"]) is (not target.habits.inactive_is_gone or target.habits.ids == "externalId")
     assert await target.members() == ({person} if target.groups else set())
 
+    await connector.known_everywhere()
     await connector.converge(person, state="absent")
     assert await target.is_out(person)
     if not target.habits.delete_disables:
@@ -246,6 +247,7 @@ async def test_an_account_that_is_there_already_is_adopted_and_never_doubled(tar
 async def test_an_account_that_somebody_deleted_is_made_again(target: Target) -> None:
     person = f"lost-{target.name}"
     await target.connector.converge(person, groups=target.groups, **target.wanted)
+    await target.connector.known_everywhere()
     await target.held.take_out(person)
     await target.connector.converge(person, groups=target.groups, title="Manager", **target.wanted)
     if target.name == "gitlab":  # it takes nothing of this change, so nobody looked; a reconciliation would

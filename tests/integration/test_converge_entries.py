@@ -78,6 +78,7 @@ async def test_each_outcome_tells_calls_groups_times_and_what_changed(
     assert times == sorted(times)
     assert instant(closed["at"]) >= times[-1]
 
+    await connector.known_everywhere()
     await connector.converge("ada", state="absent")
     deleted = await applied(connector, 4)
     assert deleted["details"]["calls"] == [["DELETE", "/Users/{account}", 204], ["GET", "/Users/{account}", 404]]

@@ -59,7 +59,7 @@ async def test_namesakes_get_names_of_their_own_and_keep_them(
     office: Office, base_url: str, clock: SimulatedClock
 ) -> None:
     """Three at once, in two connectors; then a change, a leave and a return."""
-    held, tag = Held(base_url), id(office)
+    held, tag = Held(base_url), office.number
     people = [f"jane-{number}-{tag}" for number in range(3)]
     jane: dict[str, Any] = {"userName": f"jane{tag}.doe@example.com"}
     async with (

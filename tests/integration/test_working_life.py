@@ -30,8 +30,8 @@ async def elsewhere(office: Office, base_url: str, clock: SimulatedClock) -> Asy
 
 async def test_a_working_life(elsewhere: Connector, office: Office, base_url: str) -> None:
     held = Held(base_url)
-    person, other = f"ada-{id(office)}", f"bea-{id(office)}"
-    team, crew = f"team {id(office)}", f"crew {id(office)}"
+    person, other = f"ada-{office.number}", f"bea-{office.number}"
+    team, crew = f"team {office.number}", f"crew {office.number}"
 
     await elsewhere.converge(person, other, groups=[team])
     user = await held.user(person)
@@ -57,6 +57,7 @@ async def test_a_working_life(elsewhere: Connector, office: Office, base_url: st
     assert await held.active(person) is True
     assert await held.members(team) == {person, other}
 
+    await elsewhere.known_everywhere()
     await elsewhere.converge(person, state="inactive")
     await elsewhere.converge(person, state="absent")
     assert await held.user(person) is None
@@ -65,7 +66,7 @@ async def test_a_working_life(elsewhere: Connector, office: Office, base_url: st
 
 
 async def test_an_account_that_is_there_already_is_adopted(elsewhere: Connector, office: Office, base_url: str) -> None:
-    held, person = Held(base_url), f"ada-{id(office)}"
+    held, person = Held(base_url), f"ada-{office.number}"
     schemas = ["urn:ietf:params:scim:schemas:core:2.0:User"]
     theirs = await held.put_in(schemas=schemas, userName=f"{person}@example.com", displayName="A. King")
     await elsewhere.converge(person)
@@ -75,7 +76,7 @@ async def test_an_account_that_is_there_already_is_adopted(elsewhere: Connector,
 
 
 async def test_somebody_elses_account_is_never_taken(elsewhere: Connector, office: Office, base_url: str) -> None:
-    held, person = Held(base_url), f"ada-{id(office)}"
+    held, person = Held(base_url), f"ada-{office.number}"
     schemas = ["urn:ietf:params:scim:schemas:core:2.0:User"]
     await held.put_in(
         schemas=schemas, userName=f"{person}@example.com", externalId=f"not-{person}", displayName="Somebody"
@@ -92,7 +93,7 @@ async def test_somebody_elses_account_is_never_taken(elsewhere: Connector, offic
 async def test_an_account_that_was_deleted_there_is_made_again(
     elsewhere: Connector, office: Office, base_url: str
 ) -> None:
-    held, person, team = Held(base_url), f"ada-{id(office)}", f"team {id(office)}"
+    held, person, team = Held(base_url), f"ada-{office.number}", f"team {office.number}"
     await elsewhere.converge(person, groups=[team])
     await held.take_out(person)
     await elsewhere.converge(person, groups=[team], title="Senior Engineer")
@@ -105,7 +106,7 @@ async def test_an_account_that_was_deleted_there_is_made_again(
 async def test_a_leaver_whose_account_was_deleted_there_is_out(
     elsewhere: Connector, office: Office, base_url: str
 ) -> None:
-    held, person = Held(base_url), f"ada-{id(office)}"
+    held, person = Held(base_url), f"ada-{office.number}"
     await elsewhere.converge(person)
     await held.take_out(person)
     await elsewhere.converge(person, state="inactive")
@@ -116,7 +117,7 @@ async def test_a_leaver_whose_account_was_deleted_there_is_out(
 async def test_an_account_is_staged_before_the_first_day_and_opened_on_it(
     elsewhere: Connector, office: Office, base_url: str
 ) -> None:
-    held, person, team = Held(base_url), f"ada-{id(office)}", f"team {id(office)}"
+    held, person, team = Held(base_url), f"ada-{office.number}", f"team {office.number}"
     await elsewhere.converge(person, state="staged")
     user = await held.user(person)
     assert user is not None
@@ -142,7 +143,7 @@ async def test_an_account_is_staged_before_the_first_day_and_opened_on_it(
 async def test_an_open_account_that_is_found_before_the_first_day_is_closed(
     elsewhere: Connector, office: Office, base_url: str
 ) -> None:
-    held, person = Held(base_url), f"ada-{id(office)}"
+    held, person = Held(base_url), f"ada-{office.number}"
     schemas = ["urn:ietf:params:scim:schemas:core:2.0:User"]
     theirs = await held.put_in(schemas=schemas, userName=f"{person}@example.com", displayName="A. King", active=True)
     await elsewhere.converge(person, state="staged")

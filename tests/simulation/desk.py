@@ -94,6 +94,14 @@ class Desk:
         """What the application has."""
         return [state for one in self.app.users if (state := self.app.state(one))]
 
+    def remove(self, user_id: str) -> None:
+        """An administrator takes an account away."""
+        del self.app.users[user_id]
+
+    def made(self, *methods: str) -> list[int]:
+        """The answers to all calls of some methods."""
+        return [one.status for one in self.app.journal if one.method in methods]
+
     @property
     def progress(self) -> Progress:
         """What we believe."""

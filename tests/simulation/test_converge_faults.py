@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from orchestrator.domain.account import AccountStatus
+from orchestrator.domain.account import REPLICA_LAG, AccountStatus
 from orchestrator.errors import RateLimited
 from orchestrator.flows.calling import Caller
 from orchestrator.ports import ApplicationHealth, ScimRequest
@@ -117,6 +117,88 @@ def test_a_read_that_still_shows_a_deleted_account_is_no_denial() -> None:
         desk.script.stale = [5.0]
         await desk.want("absent")
         assert desk.accounts == []
+        assert desk.progress.applied_revision == 2
+
+    at_the_desk(story)
+
+
+def test_a_replica_that_does_not_know_of_the_account_yet_is_no_witness_of_its_deletion() -> None:
+    """It was called deleted, and verified; nobody ever looked again."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await asyncio.sleep(1)
+        desk.when("DELETE /Users", Plan("ineffective"))
+        desk.script.stale = [5.0]
+        await desk.want("absent")
+        assert desk.accounts == []
+        assert desk.progress.applied_revision == 2
+        assert desk.made("DELETE") == [204, 204, 404]
+
+    at_the_desk(story)
+
+
+def test_a_new_account_that_answers_every_deletion_with_success_is_looked_at_until_a_replica_would_know_it() -> None:
+    """Some answer a deletion of what is gone with 204: then neither the answers nor the looks prove anything yet."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await asyncio.sleep(1)
+        desk.when("DELETE /Users", *[Plan("ineffective")] * 8)
+        desk.script.stale = [5.0] * 3
+        await desk.want("absent")
+        assert (desk.progress.applied_revision, desk.progress.error_code) == (1, "unavailable")
+        await asyncio.sleep(REPLICA_LAG.total_seconds())
+        await desk.converge()
+        assert desk.progress.error_code == "not_effective", "by now a look says more than a denial"
+        desk.script.fates.clear()
+        await desk.converge()
+        assert desk.accounts == []
+        assert desk.progress.applied_revision == 2
+
+    at_the_desk(story)
+
+
+def test_an_account_that_is_old_is_deleted_by_two_calls() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await asyncio.sleep(REPLICA_LAG.total_seconds())
+        before = len(desk.app.journal)
+        await desk.want("absent")
+        assert [(one.method, one.status) for one in desk.app.journal[before:]] == [("DELETE", 204), ("GET", 404)]
+
+    at_the_desk(story)
+
+
+def test_a_replica_from_before_the_return_is_no_witness_of_the_next_departure() -> None:
+    """The leaver stayed in: the patch had no effect, and the account looked closed as it had been before."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await desk.want("inactive")
+        await asyncio.sleep(10)
+        await desk.want("active")
+        await asyncio.sleep(1)
+        desk.when("PATCH /Users", Plan("ineffective"))
+        desk.script.stale = [5.0, 5.0]
+        await desk.want("inactive")
+        assert (desk.progress.applied_revision, desk.progress.error_code) == (3, "unavailable")
+        await desk.converge()  # the first look of it is behind as well
+        assert [one.active for one in desk.accounts] == [False]
+        await asyncio.sleep(REPLICA_LAG.total_seconds())
+        await desk.converge()
+        assert desk.progress.applied_revision == 4
+
+    at_the_desk(story)
+
+
+def test_a_new_leaver_is_out_by_two_calls() -> None:
+    """What an account that was just made would show of the time before is nothing, and not that it is closed."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await desk.want("inactive")
+        assert desk.made("PATCH", "GET") == [200, 200]
         assert desk.progress.applied_revision == 2
 
     at_the_desk(story)
@@ -301,3 +383,57 @@ def test_a_wish_to_wait_is_heeded_before_anybody_is_told_of_it() -> None:
 async def _after(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
     await asyncio.sleep(seconds)
     await call()
+
+
+def test_a_create_that_arrives_after_the_one_that_followed_it_is_noticed() -> None:
+    """Names are not unique there: nobody can keep the second account from being made, but somebody has to be told."""
+
+    async def story(desk: Desk) -> None:
+        desk.when("POST /Users", Plan("late", late=20))
+        await desk.want("active")
+        await desk.converge()
+        await asyncio.sleep(30)
+        assert len(desk.accounts) == 2, "it has arrived"
+        await asyncio.sleep(90)
+        await desk.converge()
+        assert desk.progress.error_code == "ambiguous_correlation"
+        assert {*desk.progress.candidates} == {one.id for one in desk.accounts}
+        await desk.want("inactive")
+        assert [one.active for one in desk.accounts].count(True) == 1
+        assert desk.progress.status is AccountStatus.PARKED, "the alarm stands as long as somebody else's is open"
+        desk.remove(next(one.id for one in desk.accounts if one.active))
+        await desk.converge()
+        assert (desk.progress.applied_revision, desk.progress.error, desk.progress.intent) == (2, None, None)
+
+    at_the_desk(story, Habits(unique=False))
+
+
+def test_a_create_that_was_found_and_arrives_once_more_is_noticed() -> None:
+    """A proxy repeated it when no answer came."""
+
+    async def story(desk: Desk) -> None:
+        desk.when("POST /Users", Plan("again", late=20))
+        await desk.want("active")
+        assert len(desk.accounts) == 1
+        assert desk.progress.applied_revision == 1
+        await asyncio.sleep(30)
+        assert len(desk.accounts) == 2, "it has arrived"
+        await asyncio.sleep(90)
+        await desk.converge()
+        assert desk.progress.error_code == "ambiguous_correlation"
+
+    at_the_desk(story, Habits(unique=False))
+
+
+def test_a_create_that_does_not_arrive_again_costs_one_look() -> None:
+    async def story(desk: Desk) -> None:
+        desk.when("POST /Users", UNANSWERED)
+        await desk.want("active")
+        await asyncio.sleep(100)
+        before = len(desk.app.journal)
+        await desk.converge()
+        assert [one.path for one in desk.app.journal[before:]] == ["/Users/u1", "/Users"]
+        assert desk.progress.intent is None
+        assert desk.progress.status is AccountStatus.APPLIED
+
+    at_the_desk(story, Habits(unique=False))

@@ -266,5 +266,5 @@ def _values(entry: Mapping[str, Any], known_as: Subject) -> Mapping[str, Any]:
 
 def _parked(row: RowMapping) -> ParkedAccount:
     values = dict(row)
-    _, _, candidates, _ = read_observed(values.pop("observed"))
+    candidates = read_observed(values.pop("observed"))["candidates"]
     return ParkedAccount(**values, candidates=candidates)

@@ -1,7 +1,7 @@
 """Domain values as database records, and back."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -118,20 +118,40 @@ def desired(account: Account) -> str:
 
 
 def observed(progress: Progress) -> str:
-    """The resource and groups as last seen, then candidates and left groups where there are some, as JSON."""
-    more: list[tuple[str, ...]] = [progress.candidates, progress.left_groups]
+    """The resource and groups as last seen, then candidates, left groups, and when the account was opened, where there
+    is something to say, as JSON."""
+    opened = tuple(_microseconds(at) for at in (progress.appeared_at, progress.reopened_at))
+    more: list[tuple[Any, ...]] = [progress.candidates, progress.left_groups, opened if any(opened) else ()]
     while more and not more[-1]:
         more.pop()
     return orjson.dumps([progress.resource, progress.groups, *more]).decode()
 
 
-def read_observed(
-    text: str | None,
-) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The inverse of `observed`: resource, groups, candidates, left groups."""
+def read_observed(text: str | None) -> dict[str, Any]:
+    """The inverse of `observed`: the fields of `Progress` that it holds."""
     resource, groups, *more = orjson.loads(text) if text else ({}, [])
-    candidates, left = (*more, (), ())[:2]
-    return resource, tuple(groups), tuple(candidates), tuple(left)
+    candidates, left, opened = (*more, (), (), ())[:3]
+    appeared, reopened = opened or (None, None)
+    return {
+        "resource": resource,
+        "groups": tuple(groups),
+        "candidates": tuple(candidates),
+        "left_groups": tuple(left),
+        "appeared_at": _instant(appeared),
+        "reopened_at": _instant(reopened),
+    }
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _microseconds(at: datetime | None) -> int | None:
+    return None if at is None else (at - _EPOCH) // _MICROSECOND
+
+
+def _instant(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else _EPOCH + microseconds * _MICROSECOND
 
 
 def read_account(row: RowMapping, known_as: Subject | None = None) -> Account:
@@ -160,23 +180,19 @@ def _account(row: RowMapping, issued_at: datetime | None, known_as: Subject | No
 
 def read_progress(row: RowMapping) -> Progress:
     """The connector's side of an account row."""
-    resource, groups, candidates, left_groups = read_observed(row["observed"])
     return Progress(
         version=row["version"],
         applied_revision=row["applied_revision"],
         remote_id=row["remote_id"],
         active=row["active"],
-        resource=resource,
-        groups=groups,
         intent=row["intent"],
         status=AccountStatus(row["status"]),
         attempts=row["attempts"],
         error_code=row["error_code"],
         error=row["error"],
         refers_to=row["refers_to"],
-        candidates=candidates,
-        left_groups=left_groups,
         number=row["name_number"],
+        **read_observed(row["observed"]),
     )
 
 

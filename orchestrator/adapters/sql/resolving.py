@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -67,6 +68,7 @@ class SqlResolveStore:
             database, timer, ("person_id", "kind", "due"), ("event_id", "rule"), cleared=("fired_at",)
         )
         self.insert_quarantined = database.insert(quarantined).on_conflict_do_nothing()
+        self.insert_unseen = sa.insert(quarantined)
         self.insert_inbox = bulk_insert(database, inbox, ("key", "outcome", "received_at"))
         self.insert_persons = bulk_insert(database, person, ("id", *_STANDING))
         self.update_persons = bulk_update(database, person, ("id",), _STANDING)
@@ -98,6 +100,7 @@ class SqlResolveTransaction:
         self._statements = statements
         self._known: set[str] = set()
         self._known_accounts: set[tuple[str, str]] = set()
+        self._unseen: set[Place] = set()
 
     async def seen(self, keys: Sequence[str]) -> set[str]:
         """Which of these events are in the inbox already."""
@@ -110,7 +113,9 @@ class SqlResolveTransaction:
         place = sa.tuple_(quarantined.c.topic, quarantined.c.partition, quarantined.c.offset)
         columns = (quarantined.c.topic, quarantined.c.partition, quarantined.c.offset, quarantined.c.value)
         rows = await self._connection.execute(sa.select(*columns).where(place.in_(records)))
-        return {(topic, partition, offset): value for topic, partition, offset, value in rows}
+        found = {(topic, partition, offset): value for topic, partition, offset, value in rows}
+        self._unseen.update(one for one in records if one not in found)
+        return found
 
     async def correlate_emails(self, emails: Sequence[str]) -> Mapping[str, list[str]]:
         """The persons that hold each of these e-mail addresses (lower case)."""
@@ -180,11 +185,14 @@ class SqlResolveTransaction:
                 for t in changes.timers_set
             ],
         )
-        if changes.quarantined:
-            await execute(
-                self._statements.insert_quarantined,
-                [{name: getattr(q, name) for name in q.__slots__} for q in changes.quarantined],
-            )
+        rows = {True: list[dict[str, Any]](), False: list[dict[str, Any]]()}
+        for record in changes.quarantined:
+            unseen = (record.topic, record.partition, record.offset) in self._unseen
+            rows[unseen].append({name: getattr(record, name) for name in record.__slots__})
+        if rows[True]:
+            await execute(self._statements.insert_unseen, rows[True])
+        if rows[False]:
+            await execute(self._statements.insert_quarantined, rows[False])
         await self._statements.holding.save(self._connection, changes)
         return await save_segment(self._connection, changes.outbox, now)
 

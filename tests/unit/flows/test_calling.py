@@ -127,6 +127,27 @@ async def test_no_call_goes_out_before_retry_after(
     await waiting
 
 
+async def test_a_refusal_closes_the_gate_before_anybody_is_told_that_the_wait_is_over(
+    caller: Caller, application: Application, transport: FakeTransport, clock: SimulatedClock
+) -> None:
+    """Telling waits for the store; while it was down everybody called on."""
+    application.answers = [ScimResponse(429, headers={"retry-after": "30"})]
+    with pytest.raises(RateLimited):
+        await caller.call(POST, urgent=False)
+    clock.advance_to(NOW + timedelta(seconds=30))
+
+    async def wait_for_ever(_: ApplicationHealth) -> None:
+        await asyncio.Event().wait()
+
+    caller.on_health = wait_for_ever
+    application.usual = ScimResponse(401)
+    refused = asyncio.create_task(caller.call(POST, urgent=False))
+    await until(lambda: len(transport.calls) == 2)
+    await rounds()
+    assert caller.gate.paused
+    refused.cancel()
+
+
 async def test_a_question_that_is_told_to_wait_binds_every_call(
     caller: Caller, application: Application, clock: SimulatedClock
 ) -> None:
