@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
+from orchestrator.log import ALLOWED
 from orchestrator.roles import role_names
 from orchestrator.schema_export import MESSAGES, type_of
 
@@ -192,3 +193,19 @@ def test_every_type_that_is_written_down_is_exported() -> None:
         and "TYPE" in {ast.unparse(target) for target in getattr(node, "targets", [getattr(node, "target", None)])}
     }
     assert written == {type_of(model) for model in MESSAGES}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_is_logged_is_allowed_to_be(name: str) -> None:
+    """What is not allowed is dropped when it is logged, so nobody would miss it before the night it is needed."""
+    calls = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.Call)]
+    logged = {
+        keyword.arg
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id == "log"
+        for keyword in call.keywords
+        if keyword.arg is not None
+    }
+    assert logged <= ALLOWED

@@ -32,17 +32,15 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 
 def run_service(work: Coroutine[Any, Any, T]) -> T:
-    """Run work that keeps a core busy: on uvloop where there is one, with a collector that looks less often.
+    """Run work that keeps a core busy: on a fast event loop, with a collector that looks less often.
 
     A role makes and drops a hundred thousand small objects a second, none of them in cycles; with Python's default
     thresholds a tenth of its time goes into looking for some.
     """
+    from orchestrator.adapters.event_loop import new_event_loop
+
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
-    try:
-        import uvloop
-    except ImportError:  # there is none for this platform
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)

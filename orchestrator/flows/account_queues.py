@@ -209,12 +209,16 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def _commit_now_and_then(self) -> None:
         """Where nothing is done there is nothing to commit, and nobody wakes up."""
-        while True:
-            await self._moved.wait()
-            await asyncio.sleep(COMMIT_SECONDS)
-            self._moved.clear()
-            if not await self._commit(self._partitions):
-                self._moved.set()
+        try:
+            while True:
+                await self._moved.wait()
+                await asyncio.sleep(COMMIT_SECONDS)
+                self._moved.clear()
+                if not await self._commit(self._partitions):
+                    self._moved.set()
+        except Exception as error:  # noqa: BLE001 - a defect of ours, handed to whoever runs the role, which then ends
+            if not self.failed.done():
+                self.failed.set_result(error)
 
     async def _commit(self, partitions: Iterable[TopicPartition]) -> bool:
         """False when it was refused."""

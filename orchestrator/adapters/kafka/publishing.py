@@ -6,6 +6,7 @@ idempotent with `acks=all`.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -17,6 +18,11 @@ from orchestrator.errors import BrokerUnavailable
 from schemas.envelope import Message
 from schemas.topics import topics
 
+ANSWER_SECONDS = 20
+CONFIRM_SECONDS = 3 * ANSWER_SECONDS
+"""What is not confirmed by then never may be: a producer tries for ever, and one whose tasks have ended waits for ever.
+A new one begins without the old one's past, and what is published twice is harmless."""
+CLOSE_SECONDS = 10
 MAX_MESSAGE_BYTES = 16 << 20
 BATCH_BYTES = 512 << 10
 _partitioner = DefaultPartitioner()
@@ -38,14 +44,17 @@ class KafkaPublisher:
         self._bootstrap = bootstrap
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish all, in order per key; returns when the broker has confirmed all. Raises BrokerUnavailable."""
+        producer = None
         try:
-            producer = await self._started()
-            await self._send(producer, messages)
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                producer = await self._started()
+                await self._send(producer, messages)
         except (KafkaError, OSError, TimeoutError) as error:
-            await self.close()
+            await self._end(producer)
             raise BrokerUnavailable(
                 f"Kafka at {self._bootstrap} did not confirm {len(messages)} messages: {type(error).__name__}"
             ) from error
@@ -96,7 +105,7 @@ class KafkaPublisher:
                     acks="all",
                     max_batch_size=BATCH_BYTES,
                     max_request_size=MAX_MESSAGE_BYTES,
-                    request_timeout_ms=20_000,
+                    request_timeout_ms=ANSWER_SECONDS * 1000,
                 )
                 try:
                     await producer.start()
@@ -108,9 +117,20 @@ class KafkaPublisher:
 
     async def close(self) -> None:
         """Stop the producer; what was not confirmed stays in the outbox."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), 10)
-            except (KafkaError, OSError, TimeoutError):
-                return  # it is gone either way
+        await self._end(self._producer)
+
+    async def _end(self, producer: AIOKafkaProducer | None) -> None:
+        """Stop a producer, unless somebody else has already. It first waits for what was handed to it; once the
+        broker is back that ends, so it goes on when nobody waits for it any more."""
+        if producer is None or producer is not self._producer:
+            return
+        self._producer = None
+        ending = asyncio.create_task(_stopped(producer), name="stop producer")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        await asyncio.wait([ending], timeout=CLOSE_SECONDS)
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):  # it is gone either way
+        await producer.stop()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from aiokafka import TopicPartition
@@ -298,3 +298,16 @@ async def test_accounts_that_only_need_patience_make_room_for_others(work: Work)
     assert work.under_way == {"a", "b"}
     work.let_go("a", "b", "c")
     await queues.close()
+
+
+async def test_commits_that_end_by_a_defect_are_told(
+    queues: AccountQueues, work: Work, offsets: FakeOffsets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: Mapping[TopicPartition, int]) -> bool:
+        raise RuntimeError("no such transport")
+
+    monkeypatch.setattr(offsets, "commit", broken)
+    work.let_go("a")
+    await queues([joiner(0, "a")])
+    assert str(await queues.failed) == "no such transport"
+    monkeypatch.undo()
