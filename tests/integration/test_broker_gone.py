@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from orchestrator.adapters.event_loop import new_event_loop
-from orchestrator.adapters.kafka import publishing
+from orchestrator.adapters.kafka import consuming, publishing
 from orchestrator.adapters.kafka.embedded import EmbeddedBroker
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
+from orchestrator.config import KafkaConfig
 from orchestrator.errors import BrokerUnavailable
 from schemas.envelope import Message
 from schemas.topics import AUDIT_ENTRIES
@@ -77,6 +78,31 @@ async def test_what_fails_late_does_not_end_the_producer_that_came_after(
         await late
     await publisher.publish([message("after")])
     assert len(made) == 2
+
+
+async def test_a_consumer_that_refuses_to_read_for_ever_ends_its_process(
+    bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming, "GIVE_UP_SECONDS", 0)
+    consumers = consuming.Consumers(bootstrap, KafkaConfig(), alone=True)
+    consumers.subscribe([AUDIT_ENTRIES], "jml.auditor", nothing)
+    await consumers.start()
+    try:
+        subscriber: Any = consumers.broker.subscribers[0]
+
+        def dead() -> None:
+            raise KafkaError("Unexpected error during coordination")
+
+        monkeypatch.setattr(subscriber.consumer._coordinator, "check_errors", dead)  # as when its task has ended
+        error = await asyncio.wait_for(consumers.failed, 30)
+    finally:
+        await consumers.stop()
+    assert isinstance(error, BrokerUnavailable)
+    assert "reading audit.entries is refused" in str(error)
+
+
+async def nothing(_: Any) -> None:
+    """What is read here is of no interest."""
 
 
 def test_a_connection_that_its_peer_has_closed_is_a_connection_error_to_the_client(bootstrap: str) -> None:

@@ -20,6 +20,7 @@ from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 
 from orchestrator.adapters.kafka.embedded import PARTITIONS
 from orchestrator.config import KafkaConfig
+from orchestrator.errors import BrokerUnavailable
 
 log = structlog.get_logger()
 
@@ -30,6 +31,9 @@ OnRead = Callable[[Records], Awaitable[None]]
 
 MAX_POLL_INTERVAL_MS = 30 * 60 * 1000
 """A store that is down for half an hour must not cost the partitions."""
+GIVE_UP_SECONDS = 60.0
+"""A broker that is gone is no error to whoever reads, it just brings nothing. What is refused for so long is refused
+for ever: a right that was taken away, or a consumer whose tasks have ended."""
 
 
 class Subscription:
@@ -167,7 +171,36 @@ class Consumers:
         for listener, held in self._told:
             await listener.on_partitions_assigned(held)
         await asyncio.gather(*(subscriber.start() for subscriber in self.broker.subscribers))
+        for subscriber in self.broker.subscribers:
+            self._watch(subscriber)
         self.broker.running = True
+
+    def _watch(self, subscriber: Any) -> None:
+        """FastStream tries again for ever, without a word, and the process looks healthy meanwhile."""
+        consumer = subscriber.consumer
+        read, now = consumer.getmany, asyncio.get_running_loop().time
+        refused_at: float | None = None
+
+        async def getmany(*partitions: TopicPartition, **options: Any) -> Any:
+            nonlocal refused_at
+            try:
+                records = await read(*partitions, **options)
+            except KafkaError as error:
+                refused_at = now() if refused_at is None else refused_at
+                log.warning("read_refused", reason=type(error).__name__)
+                if now() - refused_at >= GIVE_UP_SECONDS and not self.failed.done():
+                    topics = ", ".join(sorted(consumer.subscription() or {one.topic for one in consumer.assignment()}))
+                    self.failed.set_result(
+                        BrokerUnavailable(
+                            f"reading {topics} is refused for {GIVE_UP_SECONDS:g} s ({type(error).__name__}: {error}); "
+                            "look whether this process may still read there, and start it again"
+                        )
+                    )
+                raise
+            refused_at = None
+            return records
+
+        consumer.getmany = getmany
 
     async def stop(self) -> None:
         """Let the batches under way end and leave the groups."""
