@@ -14,6 +14,7 @@ import structlog
 ALLOWED = frozenset(
     {
         "accounts",
+        "answered",
         "app",
         "attempt",
         "channel",
