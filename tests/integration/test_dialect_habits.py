@@ -97,7 +97,7 @@ async def test_nothing_is_asked_that_a_vendor_does_not_know(database: Database, 
 
 
 async def test_an_account_is_there_before_it_is_put_into_a_group(database: Database) -> None:
-    """GitHub: a group refuses whom it does not know. A leaver is suspended there and never deleted: that is for ever."""
+    """GitHub: a group refuses whom it does not know. A leaver is suspended and never deleted, which is for ever."""
     async with connected(database, VENDORS["github-emu"], dialect="github-emu") as (application, connector):
         await a_working_life(connector)
         made = application.made()
