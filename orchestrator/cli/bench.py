@@ -272,4 +272,6 @@ def _report(work: Coroutine[Any, Any, dict[str, Any]], as_json: bool) -> None:
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{name}: {_shown(one)}" for name, one in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int | float) else str(value)

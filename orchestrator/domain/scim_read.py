@@ -13,9 +13,20 @@ from orchestrator.domain.paths import ENTERPRISE
 
 _TEXT_BOOLEANS = {"true": True, "false": False}
 _PLURAL = frozenset(
-    {"emails", "phoneNumbers", "ims", "photos", "addresses", "groups", "entitlements", "roles", "x509Certificates"}
+    {
+        "emails",
+        "phoneNumbers",
+        "ims",
+        "photos",
+        "addresses",
+        "groups",
+        "entitlements",
+        "roles",
+        "x509Certificates",
+        "members",
+    }
 )
-"""The multi-valued attributes of a user (RFC 7643, section 4.1.2)."""
+"""The multi-valued attributes of a user (RFC 7643, section 4.1.2) and of a group (section 4.2)."""
 _STEPS = (".", "..")
 """In a path these lead elsewhere: a DELETE of such an id would be one of something else (RFC 3986, section 5.2.4)."""
 _BOOLEANS = frozenset({"active", "primary"})

@@ -113,8 +113,15 @@ class Steps:
         if answer.status == 404:  # no account is to blame for an address that does not exist
             raise Unavailable("the application does not know /Users (404): check base_url")
         created = self._application.user(answer)
-        if created is None:
-            raise Rejected(f"the application answered a create with {answer.status} and no id")
+        if created is None:  # it is there, and some do not say what it is called
+            call.unsure = True
+            await self._finder.find(call)
+            if remote.id is None:
+                raise Rejected(
+                    f"the application answered a create with {answer.status} and no id, and shows no account"
+                )
+            call.unsure = False
+            return await self._patch(call)
         remote.id, remote.active, remote.resource, remote.groups = created["id"], call.opens, account.resource, ()
         remote.version = self._application.version(answer)
         shown = self._application.is_active(created)

@@ -75,6 +75,22 @@ async def test_an_application_that_has_pages_for_its_404_is_asked_another_way(
     assert is_applied(await office.progress("ada"), 3)
 
 
+@pytest.mark.parametrize("body", [b"", b'{"ok": true}'])
+async def test_an_account_that_was_made_and_is_not_named_is_looked_for(
+    connector: Connector, application: Application, office: Office, body: bytes
+) -> None:
+    async def nameless(request: Request) -> Response:
+        application.plain.handle(request)
+        return Response(201, body, JSON)
+
+    application.faults("POST", nameless)
+    await connector.converge("ada")
+    assert application.made() == ["POST /Users", "GET /Users"]
+    assert is_applied(await office.progress("ada"), 1)
+    await connector.converge("ada", state="inactive")
+    assert await application.active("ada") is False
+
+
 async def test_an_empty_answer_that_calls_itself_a_page_is_none(
     connector: Connector, application: Application, office: Office
 ) -> None:

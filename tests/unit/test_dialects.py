@@ -73,6 +73,24 @@ def test_no_dialect_presses_harder_than_its_vendor_allows(habits: Habits, rate: 
         assert (limit.burst or limit.calls) <= rate.burst
 
 
+@pytest.mark.parametrize("name", ["slack", "slack-1.1"])
+def test_all_writes_together_stay_within_what_slack_allows(name: str) -> None:
+    """Users and groups have limits of their own, and all writes one of 600 a minute."""
+    limits = {limit.kind: limit for limit in dialects()[name].limits}
+    writes = [limits[kind] for kind in ("user_create", "user_write", "group_write")]
+    assert sum(limit.calls / limit.seconds for limit in writes) <= 600 / 60
+
+
+@pytest.mark.parametrize("habits", [one for one in VENDORS.values() if one.bulk is None], ids=lambda one: one.name)
+def test_bulk_is_refused_where_a_vendor_has_none(habits: Habits) -> None:
+    dialect = dialects()[habits.name]
+    given = {"base_url": "https://a.example", "attributes": {"userName": "person.user_name"}, "bulk": True}
+    if dialect.capabilities.bulk is False:
+        with pytest.raises(ValueError, match="has no Bulk"):
+            AppConfig.model_validate({**given, "dialect": habits.name})
+    assert Application(dialect).capabilities.bulk is False, "nor without the dialect's word"
+
+
 @pytest.mark.parametrize("habits", [one for one in VENDORS.values() if one.required], ids=lambda one: one.name)
 def test_what_a_vendor_requires_is_missed_before_it_is_asked(habits: Habits) -> None:
     application = Application(dialects()[habits.name])

@@ -92,6 +92,12 @@ def test_a_bucket_leaves_the_window_when_all_of_it_is_past() -> None:
     assert passed_at < oldest_bucket(NOW + HOUR + timedelta(minutes=1), HOUR)
 
 
+def test_a_window_has_sixty_parts_of_a_second_at_least() -> None:
+    assert bucket(NOW, HOUR) == NOW.replace(second=0)
+    assert bucket(NOW, timedelta(hours=2)) == NOW.replace(minute=14, second=0)
+    assert bucket(NOW, timedelta(seconds=30)) == NOW
+
+
 def test_a_source_of_any_length_can_be_counted() -> None:
     long, other = "hr/" + "x" * 500, "hr/" + "x" * 501
     assert len(source_key(long)) == LONGEST_SOURCE
@@ -184,6 +190,24 @@ def test_a_rejected_decision_said_again_stays_rejected_and_a_newer_one_does_not(
     held_anew = decide(newer, issued, out).held
     assert held_anew is not None
     assert held_anew.rejected_at is None
+
+
+def test_a_rejected_deactivation_does_not_cover_a_deletion() -> None:
+    """Of the same day: nobody has said no to it, so it is held for a person, or passes and counts."""
+    issued = account("active", "a")
+    rejected = hold(account("inactive", revision=2), issued, rejected=True)
+    gone = account("absent", revision=3)
+    assert decide(gone, issued, rejected, has_room=True) == Verdict(gone, None, counts=True)
+    held = decide(gone, issued, replace(rejected, source="hr/b")).held
+    assert held is not None
+    assert (held.removal, held.rejected_at, held.held_at, held.source) == ("delete", None, NOW, "hr/a")
+    deletion = hold(gone, issued, rejected=True)
+    out = account("inactive", revision=4)
+    assert decide(out, issued, deletion, has_room=True) == Verdict(out, None, counts=True)
+
+
+def test_what_is_held_is_found_by_person_and_application() -> None:
+    assert hold(account("inactive", revision=2), account()).key == ("ada", "crm")
 
 
 def test_a_rejected_removal_of_groups_does_not_cover_others() -> None:

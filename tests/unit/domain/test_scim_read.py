@@ -44,6 +44,11 @@ def test_no_row_fails_a_page(rows: list[Any]) -> None:
         ({"id": "x", "emails": ["a@b"]}, {"id": "x", "emails": [{"value": "a@b"}]}),
         ({"id": "x", "emails": {"value": "a@b"}}, {"id": "x", "emails": [{"value": "a@b"}]}),
         ({"id": "x", "emails": None}, {"id": "x", "emails": None}),
+        ({"id": "g", "members": ["1", "2"]}, {"id": "g", "members": [{"value": "1"}, {"value": "2"}]}),
+        (
+            {"id": "g", "Members": [{"Value": "1", "Type": "Group"}]},
+            {"id": "g", "members": [{"value": "1", "type": "Group"}]},
+        ),
         (
             {"id": "x", "emails": [{"value": "a", "primary": "true"}]},
             {"id": "x", "emails": [{"value": "a", "primary": True}]},
