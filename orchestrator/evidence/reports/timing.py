@@ -163,7 +163,7 @@ class Journeys:
             attempts = one.details.get("attempts")
             journey.attempts = attempts if isinstance(attempts, int) else journey.attempts + 1
             journey.code = one.text("code")
-        if kind in _STOPPED and journey.ended is None:
+        if kind in _STOPPED and one.revision >= journey.revision and journey.ended is None:
             journey.outcome = "rejected" if was_rejected(one) else _STOPPED[kind]
             journey.code = one.text("code") or journey.code
         elif kind in ("command_released", "command_retried") and journey.ended is None:

@@ -149,6 +149,67 @@ def test_a_held_leaver_who_is_none_after_all_or_was_rejected() -> None:
     assert len(rows(story, "joiners")) == 1, "nobody came back who never went"
 
 
+def test_what_is_held_and_takes_nobody_s_access_is_no_leaver() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.tell(5, "command_held", ANN, "crm", revision=2, command="patch", removes="groups", effective_at=at(5))
+    story.issued(6, BOB, "crm", 1, "inactive")
+    story.tell(7, "command_held", BOB, "crm", revision=2, command="delete", removes="delete", effective_at=at(7))
+    story.issued(8, EVE, "crm", 1, "active")
+    story.issued(9, EVE, "crm", 3, "active", command="patch")
+    story.tell(8.5, "command_held", EVE, "crm", revision=2, command="deactivate", effective_at=at(8.5))  # came late
+    story.tell(8.5, "command_held", EVE, "crm", revision=3, command="deactivate", effective_at=at(8.5))
+    assert rows(story, "leavers") == []
+
+
+def test_a_leaver_who_was_held_and_whom_hr_states_again_goes_on_with_the_old_clock() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    held(story, 10)
+    story.issued(20, ANN, "crm", 3, "inactive")
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "revision", "due", "seconds") == ("open", 3, t(10), 600.0)
+    story.applied(30, ANN, "crm", 2, "inactive")
+    assert [one["outcome"] for one in rows(story, "leavers")] == ["open"], "an older revision's success is none"
+    story.applied(31, ANN, "crm", 3, "inactive")
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "verified") == ("done", t(31))
+    story.issued(40, ANN, "crm", 4, "active")
+    story.issued(50, ANN, "crm", 5, "inactive")
+    assert [one["outcome"] for one in rows(story, "leavers")] == ["done", "open"], "and again, later"
+    story.issued(49, ANN, "crm", 5, "active")
+    assert len(rows(story, "leavers")) == 2, "a revision is issued once"
+
+
+def test_a_leaver_who_was_parked_is_tried_again() -> None:
+    story = leaver(10, 10, None)
+    story.tell(11, "command_parked", ANN, "crm", revision=1, code="rejected", attempts=7)
+    assert [only(one, "outcome", "code", "attempts") for one in rows(story, "leavers")] == [("open", "", 0)]
+    story.tell(12, "command_parked", ANN, "crm", revision=2, code="rejected", attempts=2)
+    story.tell(13, "operator_acted", ANN, "crm", actor="operator:eve", action="retry_parked")
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "attempts", "exception_owner", "exception_reason") == (
+        "parked",
+        2,
+        "eve",
+        "retry_parked",
+    )
+    story.tell(14, "command_retried", ANN, "crm", revision=2, code="unavailable", attempts=3)
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "code", "attempts") == ("open", "unavailable", 3)
+    story.applied(16, ANN, "crm", 2, "inactive")
+    story.tell(17, "command_parked", ANN, "crm", revision=2, code="too late", attempts=9, actor="connector")
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "code", "verified", "exception_owner") == ("done", "", t(16), "eve")
+
+
+def test_only_groups_were_taken_away() -> None:
+    for change in ({"groups_removed": ["staff"]}, {"groups_added": ["staff"]}):
+        story = leaver(10, 10, None)
+        story.tell(11, "command_applied", ANN, "crm", revision=2, state="inactive", calls=[], **change)
+        assert [one["outcome"] for one in rows(story, "leavers")] == ["done"]
+
+
 def test_who_comes_back_before_it_was_carried_out_is_no_late_leaver() -> None:
     story = leaver(10, 10, None)
     story.issued(11, ANN, "crm", 3, "active")
