@@ -111,7 +111,7 @@ def contracts(told: Morning) -> None:
         (13, EVE, 6, "jml.worker.rehired.v1"),
     ):
         cause = f"hr#c{number}"
-        stated = {"stated_at": at(minute - 1), "sealed": seal(stated={"reason": f"because {number}"})}
+        stated: dict[str, Any] = {"stated_at": at(minute - 1), "sealed": seal(stated={"reason": f"because {number}"})}
         told.tell(minute, "event_received", subject, event_id=cause, type=type_, **stated)
         for kind, due in {
             1: [("set", 100)],
