@@ -12,6 +12,7 @@ from orchestrator.errors import UserError
 from orchestrator.evidence.page import page
 from orchestrator.evidence.reports import ACCESS_OF, REPORTS
 from orchestrator.evidence.reports.base import Column, Finished, Question, Report, make
+from orchestrator.evidence.reports.findings import DRIFT, ORPHANS
 from orchestrator.evidence.tables import document, safe_cell, write_report
 from schemas.envelope import timestamp
 from tests.unit.evidence.story import ANN, BOB, EVE, Keys, Story, at, seal
@@ -344,6 +345,11 @@ def test_orphans_and_drift_come_from_reconciliation() -> None:
         ("duplicate", "4712", "", 1, ""),
     ]
     assert [one["finding"] for one in rows(story, "drift", app="wiki")] == ["missing", "duplicate"]
+
+
+def test_a_report_of_findings_names_every_finding_that_it_lists() -> None:
+    for name, kinds in (("orphans", ORPHANS), ("drift", DRIFT)):
+        assert all(kind in REPORTS[name].query for kind in kinds)
 
 
 def test_overrides_are_what_operators_decided_and_not_what_came_of_it() -> None:
