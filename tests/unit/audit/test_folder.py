@@ -103,6 +103,7 @@ def test_an_entry_is_found_by_its_own_id_and_not_where_another_names_it(tmp_path
 
 def test_what_no_checkpoint_covers_cannot_be_proved(log: LogFolder) -> None:
     assert prove(log.folder, "599").proof.entry == RECORDS[599]
+    assert prove(log.folder, "17").tile_reads == 3, "its own tile, the one above, and the last: each once"
     with pytest.raises(UserError, match="entry 600 is not signed yet: the newest checkpoint covers 600"):
         prove(log.folder, "600")
     (log.folder / CHECKPOINT).unlink()

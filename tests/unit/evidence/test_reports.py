@@ -170,16 +170,20 @@ def test_a_leaver_who_was_held_and_whom_hr_states_again_goes_on_with_the_old_clo
     story.issued(20, ANN, "crm", 3, "inactive")
     (row,) = rows(story, "leavers")
     assert only(row, "outcome", "revision", "due", "seconds") == ("open", 3, t(10), 600.0)
+    story.issued(21, ANN, "crm", 4, "absent")
+    assert [one["revision"] for one in rows(story, "leavers")] == [3], "of the first that was issued"
     story.applied(30, ANN, "crm", 2, "inactive")
     assert [one["outcome"] for one in rows(story, "leavers")] == ["open"], "an older revision's success is none"
     story.applied(31, ANN, "crm", 3, "inactive")
     (row,) = rows(story, "leavers")
     assert only(row, "outcome", "verified") == ("done", t(31))
-    story.issued(40, ANN, "crm", 4, "active")
-    story.issued(50, ANN, "crm", 5, "inactive")
+    story.issued(40, ANN, "crm", 5, "active")
+    story.issued(50, ANN, "crm", 6, "inactive")
     assert [one["outcome"] for one in rows(story, "leavers")] == ["done", "open"], "and again, later"
-    story.issued(49, ANN, "crm", 5, "active")
-    assert len(rows(story, "leavers")) == 2, "a revision is issued once"
+    story.issued(49, ANN, "crm", 6, "active")
+    assert [one["outcome"] for one in rows(story, "leavers")] == ["done", "open"], "a revision is issued once"
+    story.tell(51, "call_intended", ANN, "crm", revision=5)
+    assert [one["sent"] for one in rows(story, "leavers")] == [t(30.9), None], "not by a call for an older one"
 
 
 def test_a_leaver_who_was_parked_is_tried_again() -> None:
@@ -392,6 +396,31 @@ def test_what_was_parked_or_held_until_when_and_why_not_any_more() -> None:
         ("parked", "yes", "rejected", "retried by an operator", 120.0, "eve"),
         ("parked", "no", "uniqueness", "open", 120.0, ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "ended_by"),
+    [
+        ("command_applied", {"state": "active"}, "applied"),
+        ("account_verified", {"state": "active"}, "applied"),
+        ("command_retried", {"code": "unavailable"}, "tried again"),
+        ("command_released", {"actor": "operator:eve"}, "released"),
+        ("command_rejected", {"actor": "operator:eve"}, "rejected"),
+        ("command_issued", {"command": "patch", "state": "active"}, "newer revision"),
+        ("command_parked", {"code": "rejected"}, "stopped again"),
+        ("operator_acted", {"actor": "operator:eve", "action": "retry_parked"}, "retried by an operator"),
+        ("operator_acted", {"actor": "operator:eve", "action": "resend"}, "open"),
+        ("call_intended", {"action": "retry_parked"}, "open"),
+    ],
+)
+def test_how_what_was_parked_ended(kind: str, details: dict[str, Any], ended_by: str) -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.tell(5, "command_parked", ANN, "crm", revision=1, code="rejected", leaver=True)
+    story.tell(4, "command_retried", ANN, "crm", revision=1, code="unavailable", actor="operator:eve")  # it came late
+    story.tell(6, kind, ANN, "crm", revision=1, **details)
+    row = rows(story, "parked-and-held")[0]
+    assert only(row, "ended_by", "leaver", "ended_at") == (ended_by, "yes", t(6) if ended_by != "open" else None)
 
 
 # --- what a report says of itself -------------------------------------------------------------------------------------
