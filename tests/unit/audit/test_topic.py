@@ -27,8 +27,20 @@ def compare(folder: Path, topic: Sequence[bytes], without: str = "", begins: int
 
 
 def test_a_log_is_its_topic_without_what_came_twice(tmp_path: Path) -> None:
-    topic = [*RECORDS[:10], b"no entry", RECORDS[0], *RECORDS[5:15], BIG, b"no entry", *RECORDS[10:], BIG]
-    write_log(tmp_path, [topic[:12], topic[12:]])
+    topic = [
+        *RECORDS[:10],
+        b"no entry",
+        b"{}",
+        b"[]",
+        b"7",
+        RECORDS[0],
+        *RECORDS[5:15],
+        BIG,
+        b"no entry",
+        *RECORDS[10:],
+        BIG,
+    ]
+    write_log(tmp_path, [topic[:15], topic[15:]])
     found = compare(tmp_path, topic)
     assert (found.total, found.notes) == (0, [])
 
