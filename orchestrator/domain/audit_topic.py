@@ -49,7 +49,9 @@ class TopicComparison:
         if self._lost:
             return
         number = _number(record)
-        if self._headless and number is not None:
+        if self._headless:
+            if number is None:  # nothing says where in the log it was rejected
+                return
             self._headless = False
             self._skip_to(record)
         if number is not None and self._known(*number):

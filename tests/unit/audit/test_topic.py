@@ -91,6 +91,8 @@ def test_a_topic_that_lost_its_head_is_compared_from_there_on(tmp_path: Path) ->
     write_log(tmp_path, [topic])
     gone = "topic: the topic begins at offset 10: what was before it was deleted"
     assert [str(problem) for problem in compare(tmp_path, [*topic, RECORDS[2]], begins=10).problems] == [gone]
+    gone_too = gone.replace("offset 10", "offset 7")
+    assert [str(problem) for problem in compare(tmp_path, topic, begins=7).problems] == [gone_too]
     dropped = [*topic[:20], entry(1, writer="other"), *topic[20:]]
     first, second = compare(tmp_path, dropped, begins=10).problems
     assert str(first) == gone
