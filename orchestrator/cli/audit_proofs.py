@@ -16,9 +16,10 @@ from orchestrator.domain.signed_note import (
     NoteError,
     VerifierKey,
     generate_key,
+    parse_note,
     parse_verifier,
 )
-from orchestrator.domain.tlog import VERIFIER
+from orchestrator.domain.tlog import VERIFIER, parse_checkpoint
 from orchestrator.errors import UserError
 
 key_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -65,7 +66,7 @@ def verify(
     verdict = services.verify_audit(
         folder,
         keys,
-        since=_read(since) if since else None,
+        since=_checkpoint(since) if since else None,
         witnesses=[_key(one, "--witness-key") for one in witness_key or ()],
     )
     if bootstrap is not None:
@@ -253,6 +254,16 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _checkpoint(path: Path) -> bytes:
+    """A checkpoint that an auditor kept. Another file says nothing of the log."""
+    data = _read(path)
+    try:
+        parse_checkpoint(parse_note(data).text)
+    except NoteError as error:
+        raise UserError(f"{path} is no checkpoint, or a damaged one: {error}") from None
+    return data
 
 
 def _fields(verdict: Any) -> dict[str, Any]:

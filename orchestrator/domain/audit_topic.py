@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.domain.audit_checks import PUBLISHED, SHOWN, TOPIC, Findings
+from orchestrator.domain.audit_checks import PUBLISHED, TOPIC, Findings
 from orchestrator.domain.signed_note import NoteError, VerifierKey, parse_note, signers
 from orchestrator.domain.tlog import parse_checkpoint
 from schemas.audit import AuditKind
@@ -49,7 +49,9 @@ class TopicComparison:
         if self._lost:
             return
         number = _number(record)
-        if self._headless and number is not None:
+        if self._headless:
+            if number is None:  # nothing says where in the log it was rejected
+                return
             self._headless = False
             self._skip_to(record)
         if number is not None and self._known(*number):
@@ -174,7 +176,7 @@ class PublishedComparison:
         self._published = max(self._published, checkpoint.size)
         while self._size < checkpoint.size and (kept := next(self._kept, None)) is not None:
             self._last, self._size = kept, _size(kept, self._size)
-        if record != self._last and len(self._missing) < SHOWN:  # or published late, by an auditor that was paused
+        if record != self._last:  # or published late, by an auditor that was paused
             self._missing[record] = (offset, checkpoint.size)
 
     def finish(self) -> None:
@@ -188,9 +190,8 @@ class PublishedComparison:
         for kept in self._kept:
             self._size = _size(kept, self._size)
         if self._size > self._published:
-            self._findings.note(
-                f"the newest checkpoint that was published is of {self._published} entries, the log's of {self._size}"
-            )
+            newest = f"the newest one that was, is of {self._published}" if self._published else "none was so far"
+            self._findings.note(f"the log's newest checkpoint, of {self._size} entries, is not published yet: {newest}")
         if self.strangers:
             self._findings.note(f"{self.strangers} records of the topic of checkpoints are not of this log")
 

@@ -97,20 +97,13 @@ class Replay:
         self._wanted = wanted
         self._transitions: dict[str, tuple[str | None, str]] = {}
         self.holdings: dict[tuple[str, str], Holding] = {}
-        self.began: datetime | None = None
-        self.ended: datetime | None = None
 
     def take(self, one: Recorded) -> Holding | None:
         """Take the next entry. Returns the account that it is about, as it is now."""
-        at = one.at
-        if self.began is None or at < self.began:
-            self.began = at
-        if self.ended is None or at > self.ended:
-            self.ended = at
         subject, app = one.subject, one.app
         if subject is None:
             return None
-        if one.kind == "person_resolved" and app is None:
+        if one.kind == "person_resolved":
             self._transitions[subject] = (one.entry.get("event_id"), one.text("transition"))
         if app is None or (self._wanted is not None and not self._wanted(subject, app)):
             return None
@@ -119,7 +112,7 @@ class Replay:
             holding = self.holdings[subject, app] = Holding(subject, app)
         if one.kind == "command_issued":
             self._issued(holding, one)
-        elif self._at is None or at <= self._at:
+        elif self._at is None or one.at <= self._at:
             _happened(holding, one)
         return holding
 

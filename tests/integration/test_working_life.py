@@ -5,12 +5,16 @@ What an application holds is read back from it.
 
 from collections.abc import AsyncIterator, Iterator
 
+import orjson
 import pytest
 
 from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.domain.account import AccountStatus
+from orchestrator.evidence.entries import NoKeys, recorded
+from orchestrator.evidence.ocsf import OcsfEvents
 from tests.integration.application import Held, server_process
 from tests.integration.connector import ENTERPRISE, Connector, Office, is_applied
+from tests.unit.evidence.test_account_changes import validator
 
 pytestmark = pytest.mark.usefixtures("quick_probes")
 
@@ -63,6 +67,25 @@ async def test_a_working_life(elsewhere: Connector, office: Office, base_url: st
     assert await held.user(person) is None
     assert is_applied(await office.progress(person), 6)
     assert await held.active(other) is True
+    assert await exported(elsewhere, person) == [
+        *(300101, 300603),  # created, into the team
+        *(300403, 300603, 300604),  # attributes, into the crew, out of the team
+        *(300105, 300604),  # disabled
+        *(300102, 300603),  # enabled
+        *(300105, 300604),
+        300106,  # deleted
+    ]
+
+
+async def exported(connector: Connector, person: str) -> list[int]:
+    """What an export says of a person, as OCSF has it (`type_uid`), each event valid by the published schema."""
+    subject = (await connector.recorded("command_applied", person_id=person))[0]["subject"]
+    entries = recorded((number, orjson.dumps(one)) for number, one in enumerate(connector.audit))
+    events = OcsfEvents(NoKeys(), "0.1.0")
+    found = [event for one in entries for event in events.take(one, wanted=one.subject == subject)]
+    for event in found:
+        validator(event["class_uid"]).validate(event)
+    return [event["type_uid"] for event in found]
 
 
 async def test_an_account_that_is_there_already_is_adopted(elsewhere: Connector, office: Office, base_url: str) -> None:

@@ -80,7 +80,7 @@ class LogFolder:
         full, _, width = path.partition(".p/")
         data = self.read(path)
         if data is None and width:
-            data = (self.read(full) or b"")[: int(width) * HASH_BYTES]
+            data = (self.read(full) or b"")[: int(width) * HASH_BYTES] or None
         if data is None:
             raise Damaged(f"{path} is missing")
         return data

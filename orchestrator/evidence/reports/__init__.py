@@ -106,7 +106,8 @@ REPORTS = {
             "drift",
             "Drift: accounts that were not as they should be",
             "Every account that reconciliation found changed, missing or there twice (reconciled, finding drifted, "
-            "missing or duplicate) in the period.",
+            "missing or duplicate), and every group whose members were others than they should be (member_missing, "
+            "member_extra, member_foreign) in the period.",
             findings.COLUMNS,
             (ACCESS_RIGHTS, PRIVILEGED_ACCESS, LOGICAL_ACCESS, ROLES),
             partial(findings.Findings, kinds=findings.DRIFT),

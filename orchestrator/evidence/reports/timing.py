@@ -104,13 +104,11 @@ class Journeys:
         journey = self._open.get(key)
         if journey is not None and journey.held and state != "active":
             journey.held, journey.revision, journey.outcome = False, one.revision, "open"
-            _owned(journey, one)
             self._arrive(key)
             return
         last = self._last.get(key)
         if last is not None and last.held and last.revision == one.revision:
             last.held = False
-            _owned(last, one)
             return
         if (before == "active") == (state == "active") and not (journey is not None and journey.held):
             return
@@ -163,10 +161,9 @@ class Journeys:
             attempts = one.details.get("attempts")
             journey.attempts = attempts if isinstance(attempts, int) else journey.attempts + 1
             journey.code = one.text("code")
-        if kind in _STOPPED and journey.ended is None:
+        if kind in _STOPPED and one.revision >= journey.revision:
             journey.outcome = "rejected" if was_rejected(one) else _STOPPED[kind]
-            journey.code = one.text("code") or journey.code
-        elif kind in ("command_released", "command_retried") and journey.ended is None:
+        elif kind in ("command_released", "command_retried"):
             journey.outcome = "open"
         _owned(journey, one)
 

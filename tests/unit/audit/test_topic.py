@@ -27,8 +27,20 @@ def compare(folder: Path, topic: Sequence[bytes], without: str = "", begins: int
 
 
 def test_a_log_is_its_topic_without_what_came_twice(tmp_path: Path) -> None:
-    topic = [*RECORDS[:10], b"no entry", *RECORDS[5:15], BIG, b"no entry", *RECORDS[10:], BIG]
-    write_log(tmp_path, [topic[:12], topic[12:]])
+    topic = [
+        *RECORDS[:10],
+        b"no entry",
+        b"{}",
+        b"[]",
+        b"7",
+        RECORDS[0],
+        *RECORDS[5:15],
+        BIG,
+        b"no entry",
+        *RECORDS[10:],
+        BIG,
+    ]
+    write_log(tmp_path, [topic[:15], topic[15:]])
     found = compare(tmp_path, topic)
     assert (found.total, found.notes) == (0, [])
 
@@ -79,6 +91,8 @@ def test_a_topic_that_lost_its_head_is_compared_from_there_on(tmp_path: Path) ->
     write_log(tmp_path, [topic])
     gone = "topic: the topic begins at offset 10: what was before it was deleted"
     assert [str(problem) for problem in compare(tmp_path, [*topic, RECORDS[2]], begins=10).problems] == [gone]
+    gone_too = gone.replace("offset 10", "offset 7")
+    assert [str(problem) for problem in compare(tmp_path, topic, begins=7).problems] == [gone_too]
     dropped = [*topic[:20], entry(1, writer="other"), *topic[20:]]
     first, second = compare(tmp_path, dropped, begins=10).problems
     assert str(first) == gone
@@ -132,11 +146,28 @@ def test_what_was_published_and_not_kept_is_found(published: list[bytes], kept: 
     assert held_against(published, kept, without="published").total == 0
 
 
-@pytest.mark.parametrize(("published", "size"), [([], 0), (KEPT[:2], 10), ([KEPT[1], KEPT[0]], 10)])
-def test_a_checkpoint_that_was_not_published_yet_is_a_note(published: list[bytes], size: int) -> None:
+@pytest.mark.parametrize(
+    ("published", "newest"),
+    [
+        ([], "none was so far"),
+        (KEPT[:2], "the newest one that was, is of 10"),
+        ([KEPT[1], KEPT[0]], "the newest one that was, is of 10"),
+    ],
+)
+def test_a_checkpoint_that_was_not_published_yet_is_a_note(published: list[bytes], newest: str) -> None:
     found = held_against(published)
-    note = f"the newest checkpoint that was published is of {size} entries, the log's of 20"
+    note = f"the log's newest checkpoint, of 20 entries, is not published yet: {newest}"
     assert (found.total, found.notes) == (0, [note])
+
+
+def test_checkpoints_that_are_published_again_hide_none_that_is_gone() -> None:
+    kept = [signed(RECORDS[:size]) for size in range(1, 21)]
+    again = [KEY.sign(f"{KEY.name}\n1\n{'A' * 43}=\nextension {number}\n").encode() for number in range(200)]
+    cut = signed([*RECORDS[:20], *entries(1, 31)])
+    found = held_against([kept[-1], *again, cut], kept=[*again, *kept])
+    assert [problem.text.partition(" (")[0] for problem in found.problems] == [
+        "a checkpoint of 21 entries was published"
+    ]
 
 
 def test_a_topic_of_checkpoints_that_lost_its_head_is_found() -> None:

@@ -166,14 +166,11 @@ async def test_what_is_no_entry_is_kept_aside_and_stops_nothing(tmp_path: Path) 
     "change",
     [
         {"id": "other"},
-        {"sequence": 0},
-        {"sequence": True},
-        {"sequence": "1"},
-        {"epoch": None},
-        {"writer": ""},
-        {"kind": "Made Up"},
-        {"at": "2026-03-02T08:15:00"},
-        {"at": 7},
+        *({"sequence": odd, "id": f"resolver@host-1-abc/1/{odd}"} for odd in (0, True, "1", None)),
+        *({"epoch": odd, "id": f"resolver@host-1-abc/{odd}/1"} for odd in (None, "1", True)),
+        *({"writer": odd, "id": f"{odd}/1/1"} for odd in ("", 7, None)),
+        *({"kind": odd} for odd in ("Made Up", "", 7, None)),
+        *({"at": odd} for odd in ("2026-03-02T08:15:00", "yesterday", 7, None)),
     ],
 )
 async def test_an_entry_without_its_number_or_time_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -182,6 +179,17 @@ async def test_an_entry_without_its_number_or_time_is_none(tmp_path: Path, chang
     await log.close()
     assert held(tmp_path) == []
     assert kinds(tmp_path) == ["audit_configured", "entry_rejected"]
+
+
+async def test_the_largest_entry_is_one_and_what_is_no_object_is_none(tmp_path: Path) -> None:
+    room = MAX_ENTRY_BYTES - len(entry(1, details={"note": ""}))
+    largest = entry(1, details={"note": "x" * room})
+    log = writer(tmp_path)
+    await log.append([largest, entry(2, details={"note": "x" * (room + 1)}), b"[]", b"7", b"null"])
+    await log.close()
+    assert held(tmp_path) == [largest]
+    kept = [orjson.loads(line)["code"] for line in (tmp_path / REJECTED).read_bytes().splitlines()]
+    assert kept == ["too_large", "invalid", "invalid", "invalid"]
 
 
 async def test_a_kind_of_a_newer_version_is_an_entry(tmp_path: Path) -> None:

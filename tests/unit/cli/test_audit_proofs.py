@@ -183,6 +183,7 @@ def test_mistakes_are_one_line(jml: Jml, log: Path, folder: Path) -> None:
     jml("audit", "verify", "--log", "nowhere").refused("there is no audit log in nowhere")
     jml("audit", "verify", "--log", "log", "--key", "a+b+c").refused("--key", "verifier key")
     jml("audit", "verify", "--log", "log", "--from", "nowhere").refused("nowhere cannot be read")
+    jml("audit", "verify", "--log", "log", "--from", "key").refused("key is no checkpoint, or a damaged one")
     jml("audit", "prove", "17", "--log", "log").refused("entry 17 is not signed yet: the newest checkpoint covers 2")
     jml("audit", "prove", "x/1/1", "--log", "log").refused("there is no entry 'x/1/1'")
     jml("audit", "check-proof", "key").refused("--key")

@@ -64,6 +64,8 @@ def test_records_are_kept_for_as_long_as_the_configuration_says() -> None:
     assert "retention_days_after_end is 101" in reason
     assert against(retention=timedelta(days=100)) == []
     assert against(retention=timedelta(0)) == []
+    nobody = Standing(Status.UNKNOWN, NOW, "employee", {})
+    assert against(nobody, retention=timedelta(days=101)) == [], "there was no engagement"
 
 
 def test_all_reasons_are_told_at_once() -> None:

@@ -160,7 +160,29 @@ def test_what_a_tree_does_not_have_cannot_be_proved() -> None:
     assert consistency_proof(0, 5, subtrees(LEAVES)) == consistency_proof(5, 5, subtrees(LEAVES)) == []
 
 
+def test_no_tree_continues_a_larger_one() -> None:
+    """By hashes alone one could: a tree of two whose first leaf hash is the root of three."""
+    other = leaf_hash(b"x")
+    assert not continues(3, ROOTS[3], 2, node_hash(ROOTS[3], other), [ROOTS[3], other])
+    assert not continues(-1, ROOTS[3], 2, node_hash(ROOTS[3], other), [ROOTS[3], other])
+
+
 # --- every tree -------------------------------------------------------------------------------------------------------
+
+
+def test_every_proof_of_every_small_tree_holds() -> None:
+    """Chance may miss the sizes in which a right edge has a particular shape."""
+    entries = entries_of(40)
+    roots = [mth(entries[:size]) for size in range(41)]
+    for size in range(1, 41):
+        tree = subtrees(entries[:size])
+        for number in range(size):
+            leaf, found = leaf_hash(entries[number]), inclusion_proof(number, size, tree)
+            assert includes(number, size, leaf, found, roots[size]), (number, size)
+            assert continues(number, roots[number], size, roots[size], consistency_proof(number, size, tree)), (
+                number,
+                size,
+            )
 
 
 @given(st.integers(1, 70).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1))), st.data())

@@ -1,6 +1,9 @@
 """What is sealed opens with its key in its entry and nowhere else; identifiers lose the person they name."""
 
+from base64 import urlsafe_b64encode
+
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +24,17 @@ values = st.dictionaries(st.text(), st.none() | st.booleans() | st.text() | st.l
 @given(values=values, entry_id=st.text())
 def test_what_was_sealed_opens(values: dict[str, object], entry_id: str) -> None:
     assert unseal(KEY, entry_id, seal(KEY, entry_id, values)) == values
+
+
+def test_the_sealed_form_is_nonce_and_ciphertext_in_base64url() -> None:
+    """A log is for ever: what is sealed today has to open with what reads it then."""
+    nonce, values = bytes(range(0xF4, 0x100)), b'{"title":"Analyst"}'
+    sealed = urlsafe_b64encode(nonce + AESGCM(KEY).encrypt(nonce, values, b"w/1/1")).decode()
+    assert "_" in sealed
+    assert unseal(KEY, "w/1/1", sealed) == {"title": "Analyst"}
+    listed = urlsafe_b64encode(nonce + AESGCM(KEY).encrypt(nonce, b"[]", b"w/1/1")).decode()
+    with pytest.raises(Unreadable, match="are no object"):
+        unseal(KEY, "w/1/1", listed)
 
 
 def test_it_opens_with_no_other_key_and_in_no_other_entry() -> None:

@@ -85,7 +85,9 @@ def test_signatures_of_strangers_are_passed_over_and_forged_ones_are_not() -> No
         (NOTE.replace("— ".encode(), b""), "is no signature"),
         (NOTE.replace(b"example.com/foo", b"example.com+foo"), "is no signature"),
         (NOTE.replace(b"Uw2Q", b"Uw2*"), "not base64"),
+        (NOTE.replace(b"Uw2Q", b"Uw*2Q"), "not base64"),
         ("t\n\n— a AAAA\n".encode(), "is no signature"),
+        ("t\n\n— a AAAAAA==\n".encode(), "is no signature"),
         (NOTE + NOTE[NOTE.index(b"\xe2") :] * 200, "more than 100"),
         (NOTE.replace(b"example m", b"example\x07m"), "control characters"),
         (b"\xff" + NOTE, "not UTF-8"),
@@ -94,6 +96,18 @@ def test_signatures_of_strangers_are_passed_over_and_forged_ones_are_not() -> No
 def test_what_is_no_note_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(NoteError, match=reason):
         parse_note(data)
+
+
+def test_a_hundred_signatures_are_not_too_many_and_any_may_be_short() -> None:
+    lines = b"".join(f"— a{number} AAAAAAA=\n".encode() for number in range(99))
+    assert len(parse_note(NOTE + lines).signatures) == 100
+    with pytest.raises(NoteError, match="more than 100"):
+        parse_note(NOTE + lines + "— a AAAAAAA=\n".encode())
+
+
+def test_the_kinds_of_keys_are_those_of_the_specification() -> None:
+    witness = "witness.example.com/w1+cfef2b65+BEPNwCPSLV+eEH0aBpNFfTXR0Q630hxyEZL1b13kBmXT"
+    assert (parse_verifier(KEY).kind, parse_verifier(witness).kind) == (1, COSIGNATURE)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +145,7 @@ def test_a_private_key_says_that_it_is_one() -> None:
 
 def test_a_private_key_is_never_shown() -> None:
     key = parse_signing(PETER)
+    assert repr(key.seed)[2:10] not in repr(key), "neither as it is nor as it is kept"
     assert "AYEKFALV" not in repr(key)
     with pytest.raises(NoteError) as refused:
         parse_signing(PETER.replace("c74f20a3", "c74f20a4"))

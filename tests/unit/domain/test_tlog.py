@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.domain import tlog
 from orchestrator.domain.merkle import WIDTH, inclusion_proof, leaf_hash, perfect_root
 from orchestrator.domain.signed_note import NoteError, parse_note
 from orchestrator.domain.tlog import (
@@ -39,6 +40,20 @@ CHECKPOINT = (
 ).encode()
 """The example of tlog-cosignature."""
 ROOT = base64.b64encode(bytes(32)).decode()
+
+
+def test_names_and_limits_of_a_log_that_is_kept_for_ever() -> None:
+    """A log of today is read by whatever comes after this version."""
+    names = (tlog.CHECKPOINT, tlog.HISTORY, tlog.WITNESSED, tlog.REJECTED, tlog.VERIFIER, tlog.journal_path(7))
+    assert names == (
+        "checkpoint",
+        "checkpoints",
+        "witnessed",
+        "rejected.jsonl",
+        "key.pub",
+        "journal/00000000000000000007",
+    )
+    assert tlog.MAX_ENTRY_BYTES == 65535
 
 
 def test_paths_are_those_of_the_specification() -> None:

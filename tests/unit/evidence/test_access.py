@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.evidence.access import Holding, Replay
 from orchestrator.evidence.reports.access_at import access, access_row, status
-from tests.unit.evidence.story import ANN, BOB, Keys, Story, at
+from tests.unit.evidence.story import ANN, BOB, Keys, Story, at, seal
 
 
 def replay(story: Story, minutes: float | None = None) -> Replay:
@@ -216,6 +216,53 @@ def test_what_is_held_lies_beside_the_account_until_it_is_issued() -> None:
     assert found.desired is not None
     assert (found.desired.state, status(found), access(found)) == ("inactive", "pending", "yes")
     assert status(holding(story, 4.5)) == "rejected", "as of then"
+
+
+def test_what_was_held_before_the_newest_command_holds_nothing_any_more() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.applied(1, ANN, "crm", 1, "active")
+    held = {"command": "deactivate", "removes": "deactivate"}
+    story.tell(2, "command_held", ANN, "crm", revision=2, **held)
+    story.issued(3, ANN, "crm", 3, "active", command="patch")
+    assert status(holding(story)) == "pending", "HR took it back"
+    story.tell(2, "command_held", ANN, "crm", revision=2, **held)
+    assert status(holding(story)) == "pending", "and what comes late changes nothing"
+    story.tell(4, "command_held", ANN, "crm", revision=4, **held)
+    story.issued(3, ANN, "crm", 3, "active", command="patch")
+    assert status(holding(story)) == "held"
+
+
+def test_a_link_is_looked_at_next_and_an_unlinked_account_waits_for_somebody() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.tell(1, "command_parked", ANN, "crm", revision=1, code="ambiguous_correlation", attempts=1, fence=2)
+    story.tell(2, "account_linked", ANN, "crm", revision=1, actor="operator:eve", state="active", fence=3)
+    assert (status(holding(story)), holding(story).attempts, access(holding(story))) == ("pending", 0, "unsure")
+    story.tell(3, "command_applied", ANN, "crm", revision=1, state="active", fence=4)
+    assert (status(holding(story)), access(holding(story))) == ("applied", "yes")
+    story.tell(4, "account_unlinked", ANN, "crm", revision=1, actor="operator:eve", state="active", fence=5)
+    assert (status(holding(story)), access(holding(story))) == ("parked: unlinked", "unsure")
+
+
+def test_a_deactivation_that_is_not_confirmed_gives_no_access() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "inactive")
+    story.applied(1, ANN, "crm", 1, "inactive")
+    calls = [["PATCH", "/Users/{account}", 200], ["GET", "/Users/{account}", 503]]
+    story.issued(2, ANN, "crm", 2, "inactive")
+    story.tell(3, "command_parked", ANN, "crm", revision=2, code="unavailable", attempts=1, calls=calls)
+    assert (holding(story).actual, access(holding(story))) == ("inactive", "unsure")
+
+
+def test_of_somebody_who_left_before_there_was_an_account_there_is_none() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.issued(1, ANN, "crm", 2, "inactive")
+    story.applied(2, ANN, "crm", 2, "inactive", calls=[["GET", "/Users", 200]])
+    assert (holding(story).actual, access(holding(story))) == ("absent", "no")
+    story.applied(3, ANN, "crm", 2, "inactive", calls=[["GET", "/Users", 200]], sealed=seal(account="r-1"))
+    assert holding(story).actual == "inactive", "one was found there, closed already"
 
 
 def test_people_and_applications_are_kept_apart() -> None:

@@ -272,6 +272,7 @@ def test_links_are_other_activities() -> None:
     story.tell(1, "account_unlinked", ANN, "crm", actor="operator:eve", reason="double")
     assert [(one["type_uid"], one["activity_name"]) for one in ocsf(story)] == [(300199, "Link"), (300199, "Unlink")]
     assert {one["actor"]["user"]["name"] for one in ocsf(story)} == {"operator:eve"}
+    assert [one["provisioningAction"] for one in entra(story)] == ["other", "other"]
 
 
 def test_an_event_leads_back_to_its_entry_and_its_cause(life: Story) -> None:

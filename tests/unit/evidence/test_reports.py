@@ -12,6 +12,7 @@ from orchestrator.errors import UserError
 from orchestrator.evidence.page import page
 from orchestrator.evidence.reports import ACCESS_OF, REPORTS
 from orchestrator.evidence.reports.base import Column, Finished, Question, Report, make
+from orchestrator.evidence.reports.findings import DRIFT, ORPHANS
 from orchestrator.evidence.tables import document, safe_cell, write_report
 from schemas.envelope import timestamp
 from tests.unit.evidence.story import ANN, BOB, EVE, Keys, Story, at, seal
@@ -147,6 +148,71 @@ def test_a_held_leaver_who_is_none_after_all_or_was_rejected() -> None:
     (row,) = rows(story, "leavers")
     assert only(row, "outcome", "within_limit") == ("superseded", "superseded")
     assert len(rows(story, "joiners")) == 1, "nobody came back who never went"
+
+
+def test_what_is_held_and_takes_nobody_s_access_is_no_leaver() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.tell(5, "command_held", ANN, "crm", revision=2, command="patch", removes="groups", effective_at=at(5))
+    story.issued(6, BOB, "crm", 1, "inactive")
+    story.tell(7, "command_held", BOB, "crm", revision=2, command="delete", removes="delete", effective_at=at(7))
+    story.issued(8, EVE, "crm", 1, "active")
+    story.issued(9, EVE, "crm", 3, "active", command="patch")
+    story.tell(8.5, "command_held", EVE, "crm", revision=2, command="deactivate", effective_at=at(8.5))  # came late
+    story.tell(8.5, "command_held", EVE, "crm", revision=3, command="deactivate", effective_at=at(8.5))
+    assert rows(story, "leavers") == []
+
+
+def test_a_leaver_who_was_held_and_whom_hr_states_again_goes_on_with_the_old_clock() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    held(story, 10)
+    story.issued(20, ANN, "crm", 3, "inactive")
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "revision", "due", "seconds") == ("open", 3, t(10), 600.0)
+    story.issued(21, ANN, "crm", 4, "absent")
+    assert [one["revision"] for one in rows(story, "leavers")] == [3], "of the first that was issued"
+    story.applied(30, ANN, "crm", 2, "inactive")
+    assert [one["outcome"] for one in rows(story, "leavers")] == ["open"], "an older revision's success is none"
+    story.applied(31, ANN, "crm", 3, "inactive")
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "verified") == ("done", t(31))
+    story.issued(40, ANN, "crm", 5, "active")
+    story.issued(50, ANN, "crm", 6, "inactive")
+    assert [one["outcome"] for one in rows(story, "leavers")] == ["done", "open"], "and again, later"
+    story.issued(49, ANN, "crm", 6, "active")
+    assert [one["outcome"] for one in rows(story, "leavers")] == ["done", "open"], "a revision is issued once"
+    story.tell(51, "call_intended", ANN, "crm", revision=5)
+    assert [one["sent"] for one in rows(story, "leavers")] == [t(30.9), None], "not by a call for an older one"
+
+
+def test_a_leaver_who_was_parked_is_tried_again() -> None:
+    story = leaver(10, 10, None)
+    story.tell(11, "command_parked", ANN, "crm", revision=1, code="rejected", attempts=7)
+    assert [only(one, "outcome", "code", "attempts") for one in rows(story, "leavers")] == [("open", "", 0)]
+    story.tell(12, "command_parked", ANN, "crm", revision=2, code="rejected", attempts=2)
+    story.tell(13, "operator_acted", ANN, "crm", actor="operator:eve", action="retry_parked")
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "attempts", "exception_owner", "exception_reason") == (
+        "parked",
+        2,
+        "eve",
+        "retry_parked",
+    )
+    story.tell(14, "command_retried", ANN, "crm", revision=2, code="unavailable", attempts=3)
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "code", "attempts") == ("open", "unavailable", 3)
+    story.applied(16, ANN, "crm", 2, "inactive")
+    story.tell(17, "command_parked", ANN, "crm", revision=2, code="too late", attempts=9, actor="connector")
+    (row,) = rows(story, "leavers")
+    assert only(row, "outcome", "code", "verified", "exception_owner") == ("done", "", t(16), "eve")
+
+
+def test_only_groups_were_taken_away() -> None:
+    for change in ({"groups_removed": ["staff"]}, {"groups_added": ["staff"]}):
+        story = leaver(10, 10, None)
+        story.tell(11, "command_applied", ANN, "crm", revision=2, state="inactive", calls=[], **change)
+        assert [one["outcome"] for one in rows(story, "leavers")] == ["done"]
 
 
 def test_who_comes_back_before_it_was_carried_out_is_no_late_leaver() -> None:
@@ -285,6 +351,11 @@ def test_orphans_and_drift_come_from_reconciliation() -> None:
     assert [one["finding"] for one in rows(story, "drift", app="wiki")] == ["missing", "duplicate"]
 
 
+def test_a_report_of_findings_names_every_finding_that_it_lists() -> None:
+    for name, kinds in (("orphans", ORPHANS), ("drift", DRIFT)):
+        assert all(kind in REPORTS[name].query for kind in kinds)
+
+
 def test_overrides_are_what_operators_decided_and_not_what_came_of_it() -> None:
     story = leaver(10, 10, None)
     ann = {"actor": "operator:ann"}
@@ -325,6 +396,31 @@ def test_what_was_parked_or_held_until_when_and_why_not_any_more() -> None:
         ("parked", "yes", "rejected", "retried by an operator", 120.0, "eve"),
         ("parked", "no", "uniqueness", "open", 120.0, ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "ended_by"),
+    [
+        ("command_applied", {"state": "active"}, "applied"),
+        ("account_verified", {"state": "active"}, "applied"),
+        ("command_retried", {"code": "unavailable"}, "tried again"),
+        ("command_released", {"actor": "operator:eve"}, "released"),
+        ("command_rejected", {"actor": "operator:eve"}, "rejected"),
+        ("command_issued", {"command": "patch", "state": "active"}, "newer revision"),
+        ("command_parked", {"code": "rejected"}, "stopped again"),
+        ("operator_acted", {"actor": "operator:eve", "action": "retry_parked"}, "retried by an operator"),
+        ("operator_acted", {"actor": "operator:eve", "action": "resend"}, "open"),
+        ("call_intended", {"action": "retry_parked"}, "open"),
+    ],
+)
+def test_how_what_was_parked_ended(kind: str, details: dict[str, Any], ended_by: str) -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.tell(5, "command_parked", ANN, "crm", revision=1, code="rejected", leaver=True)
+    story.tell(4, "command_retried", ANN, "crm", revision=1, code="unavailable", actor="operator:eve")  # it came late
+    story.tell(6, kind, ANN, "crm", revision=1, **details)
+    row = rows(story, "parked-and-held")[0]
+    assert only(row, "ended_by", "leaver", "ended_at") == (ended_by, "yes", t(6) if ended_by != "open" else None)
 
 
 # --- what a report says of itself -------------------------------------------------------------------------------------

@@ -64,6 +64,11 @@ def morning() -> Morning:
     told.outcome(51, "command_retried", BOB, "wiki", 2, code="unavailable", attempts=1, state="inactive")
     told.outcome(52, "command_parked", BOB, "wiki", 2, code="not_effective", attempts=2, leaver=True, state="inactive")
     told.outcome(54, "command_parked", BOB, "wiki", 2, code="forbidden", attempts=3, leaver=True, state="inactive")
+    # Somebody thinks better of a third one.
+    told.decided(42, 42, BOB, "mail", 1, "active", **JOINER)
+    told.decided(43, 43, BOB, "mail", 2, "inactive")
+    told.tell(43.5, "call_intended", BOB, "mail", revision=2)
+    told.tell(44, "command_applied", BOB, "mail", revision=2, state="inactive", calls=[["GET", "/Users", 200]])
     # Eve is held by the breaker in both: one is real, one is not, and stays so when HR says it again.
     told.decided(1, 1, EVE, "crm", 1, "active", **JOINER)
     told.outcome(2, "command_applied", EVE, "crm", 1, **POST)
@@ -111,7 +116,7 @@ def contracts(told: Morning) -> None:
         (13, EVE, 6, "jml.worker.rehired.v1"),
     ):
         cause = f"hr#c{number}"
-        stated = {"stated_at": at(minute - 1), "sealed": seal(stated={"reason": f"because {number}"})}
+        stated: dict[str, Any] = {"stated_at": at(minute - 1), "sealed": seal(stated={"reason": f"because {number}"})}
         told.tell(minute, "event_received", subject, event_id=cause, type=type_, **stated)
         for kind, due in {
             1: [("set", 100)],
@@ -131,7 +136,8 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "all": {},
     "application": {"app": "crm"},
     "person": {"subject": BOB},
-    "period": {"since": at(20), "until": at(40.5)},
+    "period": {"since": at(0.5), "until": at(41)},
+    "end": {"since": at(31)},
     "cutoff": {"cutoff": at(46)},
 }
 
@@ -140,8 +146,9 @@ def asked(report: Report) -> str:
     """The report to every question."""
     story = morning()
     target = io.StringIO(newline="")
+    target.write("".join(f"### {column.name}: {column.title}\r\n" for column in report.columns))
     for name, question in QUESTIONS.items():
-        if (name == "period" and not report.has_period) or (name == "application" and not report.has_app):
+        if ("since" in question and not report.has_period) or (name == "application" and not report.has_app):
             continue
         made = make(report, Question(keys=Keys(), values=name == "person", **question), story.read(), 99, bytes(32))
         target.write(f"### {name}\r\n")
