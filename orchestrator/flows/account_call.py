@@ -1,7 +1,7 @@
 """One account in an application during one run: what is known of it, and the calls made, under one lease."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,23 @@ from orchestrator.domain.unique_names import Paths, numbered
 from orchestrator.errors import Ambiguous, Unavailable
 from orchestrator.flows.calling import Calls
 from orchestrator.ports import ScimRequest, ScimResponse
+
+ASKED_AT_ONCE_SECONDS = 1.0
+"""Many who may send were asked together: when it took longer, they are asked once more, as the first lease may have run
+out by the time of the last answer."""
+
+
+async def all_asked(questions: Sequence[Callable[[], Awaitable[None]]]) -> list[BaseException | None]:
+    """Ask whether each may send, see `Call.hold_the_lease`; what speaks against each."""
+    loop = asyncio.get_running_loop()
+    against: list[BaseException | None] = [None] * len(questions)
+    while True:
+        began, asked = loop.time(), [place for place, error in enumerate(against) if error is None]
+        answers = await asyncio.gather(*(questions[place]() for place in asked), return_exceptions=True)
+        for place, answer in zip(asked, answers, strict=True):
+            against[place] = answer
+        if loop.time() - began < ASKED_AT_ONCE_SECONDS:
+            return against
 
 
 class Fenced(Exception):
@@ -120,13 +137,14 @@ class Call:
         self.progress = replace(self.progress, number=number)
 
     async def hold_the_lease(self) -> None:
-        """Say anew what is intended when the lease has run out, as it does in a long line before a slow application.
-        A change goes out right after it.
+        """Say anew what is intended when the lease has run out, as it does in a long line before a slow application,
+        and again should this process sleep while it says so. A change goes out right after it.
 
         Raises Fenced when the account has a new owner by now.
         """
-        if asyncio.get_running_loop().time() > self.lease_until and not await self.intend(self):
-            raise Fenced
+        while asyncio.get_running_loop().time() > self.lease_until:
+            if not await self.intend(self):
+                raise Fenced
         self.remote.sent_at = self.remote.sent_at or self.now()
 
     async def send(self, request: ScimRequest) -> ScimResponse:
