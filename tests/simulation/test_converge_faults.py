@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from orchestrator.domain.account import REPLICA_LAG, AccountStatus
 from orchestrator.errors import RateLimited
+from orchestrator.flows.account_call import Fenced, all_asked
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.converge import LEASE_SECONDS
 from orchestrator.ports import ApplicationHealth, ScimRequest
@@ -376,6 +377,29 @@ def test_a_process_that_is_frozen_while_it_renews_its_lease_looks_at_it_once_mor
         await asyncio.sleep(20)
         assert [one.after.title for one in desk.app.journal if one.changed and one.after] == ["first", "new"]
         assert desk.progress.applied_revision == 3
+
+    at_the_desk(story)
+
+
+def test_whoever_was_asked_first_is_asked_again_when_the_last_answer_took_long() -> None:
+    """Many go in one call; the first lease had run out when the last one was renewed."""
+
+    async def story(_: Desk) -> None:
+        asked: list[str] = []
+
+        async def quick() -> None:
+            asked.append("quick")
+
+        async def slow() -> None:
+            asked.append("slow")
+            await asyncio.sleep(5.0 if asked.count("slow") == 1 else 0.0)
+
+        async def fenced() -> None:
+            asked.append("fenced")
+            raise Fenced
+
+        assert [type(one) for one in await all_asked([quick, slow, fenced])] == [type(None), type(None), Fenced]
+        assert asked == ["quick", "slow", "fenced", "quick", "slow"]
 
     at_the_desk(story)
 
