@@ -10,6 +10,7 @@ from orchestrator.domain.account import Account, Progress, takes_access
 from orchestrator.domain.unique_names import Paths, numbered
 from orchestrator.errors import Ambiguous, Unavailable
 from orchestrator.flows.calling import Calls
+from orchestrator.flows.group_commit import Saved
 from orchestrator.ports import ScimRequest, ScimResponse
 
 ASKED_AT_ONCE_SECONDS = 1.0
@@ -32,6 +33,10 @@ async def all_asked(questions: Sequence[Callable[[], Awaitable[None]]]) -> list[
 
 class Fenced(Exception):
     """The lease ran out before a call, and somebody else has the account: load again."""
+
+
+class Outdated(Fenced):
+    """We waited for long, and by now something else is wanted of the account: load again, and wait for nobody."""
 
 
 @dataclass(slots=True)
@@ -75,8 +80,8 @@ class Remote:
 class Call:
     """The calls of one run, under one lease."""
 
-    intend: Callable[["Call"], Awaitable[bool]]
-    """Saves anew what is intended; False when the account has a new owner."""
+    intend: Callable[["Call"], Awaitable[Saved]]
+    """Saves anew what is intended, unless the account has a new owner."""
     caller: Calls
     account: Account
     progress: Progress
@@ -140,11 +145,15 @@ class Call:
         """Say anew what is intended when the lease has run out, as it does in a long line before a slow application,
         and again should this process sleep while it says so. A change goes out right after it.
 
-        Raises Fenced when the account has a new owner by now.
+        Raises Fenced when the account has a new owner by now, Outdated when it has a newer revision: somebody who came
+        back in the meantime must not be put out.
         """
         while asyncio.get_running_loop().time() > self.lease_until:
-            if not await self.intend(self):
+            saved = await self.intend(self)
+            if saved is Saved.NOT:
                 raise Fenced
+            if saved is Saved.BEHIND:
+                raise Outdated
         self.remote.sent_at = self.remote.sent_at or self.now()
 
     async def send(self, request: ScimRequest) -> ScimResponse:

@@ -381,6 +381,50 @@ def test_a_process_that_is_frozen_while_it_renews_its_lease_looks_at_it_once_mor
     at_the_desk(story)
 
 
+def test_somebody_who_came_back_while_the_application_made_us_wait_is_not_put_out() -> None:
+    """The deactivation stood before a closed gate when the return was decided, and went out all the same."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.lanes._caller.gate.hold_until(desk.clock.now() + timedelta(seconds=LEASE_SECONDS + 5))
+        await desk.decide("inactive")
+        leaving = asyncio.create_task(desk.converge())
+        await asyncio.sleep(5)
+        await desk.decide("active")
+        await leaving
+        assert desk.made("PATCH", "DELETE") == []
+        assert desk.progress.applied_revision == 3
+        assert asyncio.get_running_loop().time() < LEASE_SECONDS + 6, "it has waited for nobody but the application"
+
+    at_the_desk(story)
+
+
+def test_somebody_who_came_back_while_the_store_was_down_is_not_put_out() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await desk.decide("inactive")
+        desk.store.tables.weather = BackMeanwhile(desk)
+        await desk.converge()
+        assert desk.made("PATCH", "DELETE") == []
+        assert desk.progress.applied_revision == 3
+
+    at_the_desk(story)
+
+
+class BackMeanwhile(Calm):
+    """Between the connector's load, which is one statement, and the next one the return is decided."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._statements = 0
+
+    async def statement(self) -> None:
+        """See `Weather`."""
+        self._statements += 1
+        if self._statements == 2:
+            await self._desk.decide("active")
+
+
 def test_whoever_was_asked_first_is_asked_again_when_the_last_answer_took_long() -> None:
     """Many go in one call; the first lease had run out when the last one was renewed."""
 
