@@ -1,7 +1,7 @@
 """One account in an application during one run: what is known of it, and the calls made, under one lease."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -10,11 +10,33 @@ from orchestrator.domain.account import Account, Progress, takes_access
 from orchestrator.domain.unique_names import Paths, numbered
 from orchestrator.errors import Ambiguous, Rejected, Unavailable
 from orchestrator.flows.calling import Calls
+from orchestrator.flows.group_commit import Saved
 from orchestrator.ports import ScimRequest, ScimResponse
+
+ASKED_AT_ONCE_SECONDS = 1.0
+"""Many who may send were asked together: when it took longer, they are asked once more, as the first lease may have run
+out by the time of the last answer."""
+
+
+async def all_asked(questions: Sequence[Callable[[], Awaitable[None]]]) -> list[BaseException | None]:
+    """Ask whether each may send, see `Call.hold_the_lease`; what speaks against each."""
+    loop = asyncio.get_running_loop()
+    against: list[BaseException | None] = [None] * len(questions)
+    while True:
+        began, asked = loop.time(), [place for place, error in enumerate(against) if error is None]
+        answers = await asyncio.gather(*(questions[place]() for place in asked), return_exceptions=True)
+        for place, answer in zip(asked, answers, strict=True):
+            against[place] = answer
+        if loop.time() - began < ASKED_AT_ONCE_SECONDS:
+            return against
 
 
 class Fenced(Exception):
     """The lease ran out before a call, and somebody else has the account: load again."""
+
+
+class Outdated(Fenced):
+    """We waited for long, and by now something else is wanted of the account: load again, and wait for nobody."""
 
 
 @dataclass(slots=True)
@@ -58,8 +80,8 @@ class Remote:
 class Call:
     """The calls of one run, under one lease."""
 
-    intend: Callable[["Call"], Awaitable[bool]]
-    """Saves anew what is intended; False when the account has a new owner."""
+    intend: Callable[["Call"], Awaitable[Saved]]
+    """Saves anew what is intended, unless the account has a new owner."""
     caller: Calls
     account: Account
     progress: Progress
@@ -122,13 +144,18 @@ class Call:
         self.progress = replace(self.progress, number=number)
 
     async def hold_the_lease(self) -> None:
-        """Say anew what is intended when the lease has run out, as it does in a long line before a slow application.
-        A change goes out right after it.
+        """Say anew what is intended when the lease has run out, as it does in a long line before a slow application,
+        and again should this process sleep while it says so. A change goes out right after it.
 
-        Raises Fenced when the account has a new owner by now.
+        Raises Fenced when the account has a new owner by now, Outdated when it has a newer revision: somebody who came
+        back in the meantime must not be put out.
         """
-        if asyncio.get_running_loop().time() > self.lease_until and not await self.intend(self):
-            raise Fenced
+        while asyncio.get_running_loop().time() > self.lease_until:
+            saved = await self.intend(self)
+            if saved is Saved.NOT:
+                raise Fenced
+            if saved is Saved.BEHIND:
+                raise Outdated
         self.remote.sent_at = self.remote.sent_at or self.now()
 
     async def send(self, request: ScimRequest) -> ScimResponse:

@@ -26,6 +26,7 @@ from orchestrator.domain.bulk import (
     taken_apart,
 )
 from orchestrator.errors import Ambiguous, ApplicationDown, RateLimited, ScimError, Unavailable
+from orchestrator.flows.account_call import all_asked
 from orchestrator.flows.application import Application
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.turns import Turn
@@ -257,16 +258,15 @@ def _operation(request: ScimRequest) -> Operation:
 
 async def _ready(riders: Sequence[_Rider]) -> list[_Rider]:
     """Those who may still be sent, all asked at once; the others have their answer."""
-
-    async def ask(rider: _Rider) -> None:
-        if rider.may_send is not None:
-            await rider.may_send()
-
-    said = await asyncio.gather(*(ask(rider) for rider in riders), return_exceptions=True)
+    said = await all_asked([rider.may_send or _always for rider in riders])
     for rider, refusal in zip(riders, said, strict=True):
         if refusal is not None:
             rider.gets(refusal)
     return [rider for rider in riders if not rider.answer.done()]
+
+
+async def _always() -> None:
+    """It may be sent."""
 
 
 def _tell(riders: Sequence[_Rider], outcome: _Next) -> None:

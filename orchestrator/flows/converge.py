@@ -29,13 +29,13 @@ from orchestrator.errors import (
     Transient,
     Unavailable,
 )
-from orchestrator.flows.account_call import Call, Fenced, Remote
+from orchestrator.flows.account_call import Call, Fenced, Outdated, Remote
 from orchestrator.flows.account_steps import OPEN_INTENT, Steps
 from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import Entry, actor_of
 from orchestrator.flows.calling import Calls
 from orchestrator.flows.finding import Finder
-from orchestrator.flows.group_commit import Loader, Saver
+from orchestrator.flows.group_commit import Loader, Saved, Saver
 from orchestrator.flows.membership import Membership
 from orchestrator.metrics import COMMANDS, DEPROVISION_SECONDS, PARKED_LEAVERS
 from orchestrator.ports import Clock, ProgressUpdate
@@ -114,9 +114,12 @@ class Converge:
             if (lost or theirs) and await self._let_finish(progress):
                 continue
             read_back = lost or progress.intent is not None
-            if await self._run(account, progress, read_back=read_back, link=link, plain=plain):
-                return
-            lost = True
+            try:
+                if await self._run(account, progress, read_back=read_back, link=link, plain=plain):
+                    return
+                lost = True
+            except Outdated:  # the intent is ours, and has the account read back
+                lost = False
 
     async def _linked(self, account: Account, progress: Progress) -> tuple[Account, Progress, str | None]:
         """The account with the id of the one it refers to, as that is now, and that id."""
@@ -152,7 +155,10 @@ class Converge:
         call.plain, call.twins = plain, _may_have_twins(progress)
         intended = {"state": account.state, "read_back": read_back}
         entry = self._entry(AuditKind.CALL_INTENDED, account, intended)
-        if not await self.intend(call, entry):
+        saved = await self.intend(call, entry)
+        if saved is Saved.BEHIND:
+            raise Outdated
+        if not saved:
             return False
         try:
             if read_back:
@@ -161,6 +167,8 @@ class Converge:
             await self._steps.make_it_so(call)
             if call.twins and call.recheck_at is None and remote.id is not None:
                 await self._steps.is_the_only_one(call)
+        except Outdated:
+            raise
         except Fenced:
             return False
         except Transient as error:
@@ -176,8 +184,8 @@ class Converge:
             account, progress, remote, recheck_at=call.recheck_at, intent=intent, maybe=maybe, link=link
         )
 
-    async def intend(self, call: Call, *entries: Entry) -> bool:
-        """Save that calls are about to go out; False when somebody else saved the account meanwhile.
+    async def intend(self, call: Call, *entries: Entry) -> Saved:
+        """Save that calls are about to go out, unless somebody else saved the account meanwhile.
 
         It names every group the calls may put the account into: whoever finds it open cannot know which they were.
         """
@@ -193,12 +201,13 @@ class Converge:
             groups=_either(call.remote.groups, account.groups),
         )
         intended = _dated(intended, call.progress, remote, sent_at)
-        if not await self._save(account, intended, sent_at + OPEN_INTENT, *entries, before=call.progress):
-            return False
+        saved = await self._save(account, intended, sent_at + OPEN_INTENT, *entries, before=call.progress)
+        if not saved:
+            return saved
         call.progress = replace(intended, version=intended.version + 1)
         call.lease_until = lease_until
         self._note_lease(account.person_id, lease_until)
-        return True
+        return saved
 
     def _note_lease(self, person_id: str, until: float) -> None:
         """An open intent of our own needs no waiting for: whoever sent those calls is not going to send more."""
@@ -256,7 +265,7 @@ class Converge:
             left_groups=_left(progress.left_groups, remote, account),
         )
         done = _dated(done, progress, remote, self._clock.now())
-        return await self._save(account, done, recheck_at, *entries, before=progress, link=link)
+        return bool(await self._save(account, done, recheck_at, *entries, before=progress, link=link))
 
     async def _retry(self, call: Call, error: Transient) -> bool:
         attempts = call.progress.attempts + 1
@@ -290,7 +299,7 @@ class Converge:
         log.info(
             "command_retried", app=self._app, code=error.code, attempt=attempts, correlation_id=account.correlation_id
         )
-        return await self._save(account, retrying, next_attempt, entry, before=call.progress)
+        return bool(await self._save(account, retrying, next_attempt, entry, before=call.progress))
 
     async def _park(self, call: Call, error: ScimError) -> bool:
         """Somebody who should be out is tried again for ever, while the alarm stands; who should get something waits
@@ -316,7 +325,7 @@ class Converge:
         if parked.candidates:
             details["candidates"], sealed["candidates"] = len(parked.candidates), parked.candidates
         entry = self._entry(AuditKind.COMMAND_PARKED, account, details, sealed=sealed)
-        return await self._save(account, parked, next_attempt, entry, before=call.progress)
+        return bool(await self._save(account, parked, next_attempt, entry, before=call.progress))
 
     async def _save(
         self,
@@ -326,7 +335,7 @@ class Converge:
         *entries: Entry,
         before: Progress,
         link: str | None = None,
-    ) -> bool:
+    ) -> Saved:
         appeared = progress.remote_id is not None and progress.remote_id != before.remote_id
         update = ProgressUpdate(account.person_id, progress, attention_at, appeared, link)
         fenced = [one.behind(progress.version + 1) for one in entries]

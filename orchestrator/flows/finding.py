@@ -65,7 +65,11 @@ class Finder:
                 rows = await self._rows(call, rule, value, sought)
                 found = await self._free(call, correlation.matches(rows, rule, sought))
                 if {str(one["id"]) for one in found} - {call.remote.id}:
-                    raise _ambiguous(found, rule.search)
+                    told = (
+                        "a create that had no answer made a second account, as names are not unique there: remove one, "
+                        "or `jml accounts link` the one to keep"
+                    )
+                    raise AmbiguousCorrelation(told, [str(one["id"]) for one in found[:MOST_CANDIDATES]])
                 return
         except ExpressionError as error:
             raise Rejected(f"the account cannot be looked for: {error}") from None

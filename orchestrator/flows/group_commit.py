@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Any, TypeVar
 
 import structlog
@@ -103,6 +104,16 @@ class Loader:
             await asyncio.wait([self._task])
 
 
+class Saved(IntEnum):
+    """How a save ended; false where it did not happen."""
+
+    NOT = 0
+    """Somebody else saved this account meanwhile."""
+    DONE = 1
+    BEHIND = 2
+    """It is saved, and by now something else is wanted of the account."""
+
+
 @dataclass(slots=True)
 class Save:
     """One account's update, with the revision that it is about and the audit entries that record it."""
@@ -110,7 +121,8 @@ class Save:
     update: ProgressUpdate
     revision: int
     entries: Sequence[Entry]
-    saved: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    behind: bool = False
+    saved: "asyncio.Future[Saved]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 @dataclass(slots=True)
@@ -140,8 +152,8 @@ class Saver:
 
     async def save(
         self, update: ProgressUpdate, entries: Sequence[Entry], *, revision: int, urgent: bool = False
-    ) -> bool:
-        """Save durably; False when somebody else saved this account meanwhile. Waits while the store is down.
+    ) -> Saved:
+        """Save durably, unless somebody else saved this account meanwhile. Waits while the store is down.
 
         `revision` is the one that was worked for, whatever came of it. One that is `urgent` waits for no company.
         """
@@ -189,7 +201,8 @@ class Saver:
                 winners = {id(save) for save in won}
                 for save in saves:
                     if not save.saved.done():
-                        save.saved.set_result(id(save) in winners)
+                        saved = Saved.BEHIND if save.behind else Saved.DONE
+                        save.saved.set_result(saved if id(save) in winners else Saved.NOT)
                 await self._outbox.submit(segment, messages)
                 if len(saves) >= BUSY_ROWS:
                     await self._company()
@@ -222,6 +235,8 @@ class Saver:
             ]
             messages = self._writer.stamp(entries)
             updates = [_with_attention(save, rows[save.update.person_id][1], now) for save in won]
+            for save in won:
+                save.behind = rows[save.update.person_id][1] > save.revision
             if referred:
                 known = await transaction.remote_ids(self._app, sorted(referred))
                 updates = [_with_reference(update, known, now) for update in updates]

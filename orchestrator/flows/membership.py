@@ -18,6 +18,7 @@ import structlog
 
 from orchestrator.domain.retry import Backoff
 from orchestrator.errors import Ambiguous, Changed, NoTarget, NotFoundPage, Rejected, Unavailable
+from orchestrator.flows.account_call import all_asked
 from orchestrator.flows.application import Application, if_match
 from orchestrator.flows.calling import Caller
 from orchestrator.flows.listing import groups
@@ -227,9 +228,9 @@ class Membership:
 
     async def _all_stand_by(self, changes: list[_Change]) -> None:
         """Leave out whoever was cancelled or has lost the account while the PATCH stood in line."""
-        answers = await asyncio.gather(*(change.may_send() for change in changes), return_exceptions=True)
+        answers = await all_asked([change.may_send for change in changes])
         for change, answer in zip(changes, answers, strict=True):
-            if isinstance(answer, BaseException):
+            if answer is not None:
                 _fail([change], answer)
         if any(change.done.done() for change in changes):
             raise _Fewer

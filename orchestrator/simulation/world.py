@@ -44,7 +44,7 @@ SETTLE_SECONDS = 60.0
 """Calls that were sent before peace may arrive until then."""
 MOST_STEPS = 12
 """Before an ambush strikes: a commit, a batch published, offsets, a few calls."""
-QUIET_SECONDS = 900.0
+QUIET_SECONDS = 480.0
 """Whoever is not done by then will never be."""
 
 Trace = Callable[[str], None]

@@ -172,7 +172,7 @@ async def test_a_request_that_nobody_knows_the_end_of_makes_no_second_account(da
         reads = sum(call.method == "GET" and call.path == "/Users" for call in application.calls)
         if fate.startswith("silence"):
             assert reads >= max(operations(application))
-        for _ in range(3):
+        for _ in range(5):
             await connector.wait(100)
         await everybody_is_in(application, connector)
         assert all([is_applied(await connector.office.progress(person), 1) for person in PEOPLE])

@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 from orchestrator.domain.account import REPLICA_LAG, AccountStatus
 from orchestrator.errors import RateLimited
+from orchestrator.flows.account_call import Fenced, all_asked
 from orchestrator.flows.calling import Caller
+from orchestrator.flows.converge import LEASE_SECONDS
 from orchestrator.ports import ApplicationHealth, ScimRequest
+from orchestrator.simulation.loop import Process, current_process
 from orchestrator.testing.scim import Habits, Plan
+from orchestrator.testing.tables import Calm
 from tests.simulation.desk import Desk, at_the_desk
 
 UNANSWERED = Plan("unanswered")
@@ -338,6 +343,109 @@ def test_a_process_that_wakes_up_lets_the_new_owner_finish() -> None:
         assert desk.progress.applied_revision == 1
 
     at_the_desk(story, Habits(unique=False))
+
+
+class Nap(Calm):
+    """One commit of a process after which it is frozen."""
+
+    def __init__(self, sleeper: Process, commits: int) -> None:
+        self._sleeper = sleeper
+        self._commits = commits
+
+    async def committed(self) -> None:
+        """See `Weather`."""
+        if current_process() is self._sleeper:
+            self._commits -= 1
+            if self._commits == 0:
+                asyncio.get_running_loop().freeze(self._sleeper)  # type: ignore[attr-defined]
+
+
+def test_a_process_that_is_frozen_while_it_renews_its_lease_looks_at_it_once_more() -> None:
+    """The renewal was saved; it slept for long, and sent the older change over the new owner's."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active", title="first")
+        sleeper = desk.loop.process("sleeper")
+        lanes = desk.connector("sleeper")
+        lanes._caller.gate.hold_until(desk.clock.now() + timedelta(seconds=LEASE_SECONDS + 5))
+        desk.store.tables.weather = Nap(sleeper, 2)
+        await desk.decide("active", title="old")
+        desk.loop.spawn(sleeper, desk.converge(lanes))
+        await asyncio.sleep(40)
+        await desk.want("active", title="new")
+        desk.loop.wake(sleeper)
+        await asyncio.sleep(20)
+        assert [one.after.title for one in desk.app.journal if one.changed and one.after] == ["first", "new"]
+        assert desk.progress.applied_revision == 3
+
+    at_the_desk(story)
+
+
+def test_somebody_who_came_back_while_the_application_made_us_wait_is_not_put_out() -> None:
+    """The deactivation stood before a closed gate when the return was decided, and went out all the same."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.lanes._caller.gate.hold_until(desk.clock.now() + timedelta(seconds=LEASE_SECONDS + 5))
+        await desk.decide("inactive")
+        leaving = asyncio.create_task(desk.converge())
+        await asyncio.sleep(5)
+        await desk.decide("active")
+        await leaving
+        assert desk.made("PATCH", "DELETE") == []
+        assert desk.progress.applied_revision == 3
+        assert asyncio.get_running_loop().time() < LEASE_SECONDS + 6, "it has waited for nobody but the application"
+
+    at_the_desk(story)
+
+
+def test_somebody_who_came_back_while_the_store_was_down_is_not_put_out() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        await desk.decide("inactive")
+        desk.store.tables.weather = BackMeanwhile(desk)
+        await desk.converge()
+        assert desk.made("PATCH", "DELETE") == []
+        assert desk.progress.applied_revision == 3
+
+    at_the_desk(story)
+
+
+class BackMeanwhile(Calm):
+    """Between the connector's load, which is one statement, and the next one the return is decided."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._statements = 0
+
+    async def statement(self) -> None:
+        """See `Weather`."""
+        self._statements += 1
+        if self._statements == 2:
+            await self._desk.decide("active")
+
+
+def test_whoever_was_asked_first_is_asked_again_when_the_last_answer_took_long() -> None:
+    """Many go in one call; the first lease had run out when the last one was renewed."""
+
+    async def story(_: Desk) -> None:
+        asked: list[str] = []
+
+        async def quick() -> None:
+            asked.append("quick")
+
+        async def slow() -> None:
+            asked.append("slow")
+            await asyncio.sleep(5.0 if asked.count("slow") == 1 else 0.0)
+
+        async def fenced() -> None:
+            asked.append("fenced")
+            raise Fenced
+
+        assert [type(one) for one in await all_asked([quick, slow, fenced])] == [type(None), type(None), Fenced]
+        assert asked == ["quick", "slow", "fenced", "quick", "slow"]
+
+    at_the_desk(story)
 
 
 def test_who_was_thrown_out_of_the_group_may_finish_what_it_began() -> None:

@@ -73,7 +73,7 @@ def applied(person_id: str, version: int = 0, revision: int = 1) -> ProgressUpda
     return ProgressUpdate(person_id, Progress(version=version, applied_revision=revision), None)
 
 
-async def save(saver: Saver, update: ProgressUpdate, *entries: Entry, revision: int = 1) -> bool:
+async def save(saver: Saver, update: ProgressUpdate, *entries: Entry, revision: int = 1) -> int:
     return await saver.save(update, entries, revision=revision)
 
 
