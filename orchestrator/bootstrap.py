@@ -104,6 +104,7 @@ class Runtime:
     http: list[httpx.AsyncClient] = field(default_factory=list)
     receivers: list[NoticeReceiver] = field(default_factory=list)
     _watch: HealthWatch | None = None
+    _evidence: OutboxPublisher | None = None
 
     def health_watch(self) -> HealthWatch:
         """What all lanes of this process listen to."""
@@ -111,7 +112,7 @@ class Runtime:
         return self._watch
 
     def outbox(self) -> OutboxPublisher:
-        """A publisher of the outbox, one for each role and lane.
+        """A publisher of the outbox, one for each role.
 
         Were it one for all, commands that wait for a slow application would hold up the audit entries behind them, and
         the connector that waits for those could never make room for the commands.
@@ -120,6 +121,12 @@ class Runtime:
         outbox.start()
         self.outboxes.append(outbox)
         return outbox
+
+    def evidence(self) -> OutboxPublisher:
+        """The one that the lanes of all applications share. They have nothing to tell but what was done, so none holds up
+        another one, and together they ask the broker and the database less often."""
+        self._evidence = self._evidence or self.outbox()
+        return self._evidence
 
     async def published(self) -> None:
         """Return when everything that was saved so far is published."""
@@ -236,7 +243,7 @@ class Runtime:
             app,
             transport=transport,
             store=SqlConvergeStore(self.database),
-            outbox=self.outbox(),
+            outbox=self.evidence(),
             clock=self.wall,
             concurrency=settings.concurrency,
             backoff=Backoff(settings.retry.base_seconds, settings.retry.max_seconds),
