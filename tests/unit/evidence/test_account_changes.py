@@ -267,6 +267,14 @@ def test_what_is_held_has_not_happened() -> None:
     assert [(one["type_uid"], one["status"]) for one in ocsf(story)[1:]] == [(300105, "Held"), (300105, "Success")]
 
 
+def test_what_was_rejected_and_is_stated_again_is_rejected() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.applied(1, ANN, "crm", 1, "active")
+    story.tell(2, "command_held", ANN, "crm", revision=2, command="deactivate", rejected_at=at(1.5))
+    assert [(one["type_uid"], one["status_detail"]) for one in ocsf(story)[1:]] == [(300105, "rejected by an operator")]
+
+
 def test_an_account_that_is_made_before_the_first_day_is_created_and_then_enabled() -> None:
     story = Story()
     story.tell(0, "command_issued", ANN, "crm", revision=1, command="create", state="staged")
