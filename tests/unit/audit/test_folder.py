@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.adapters.audit_verify import check_proof, prove
 from orchestrator.adapters.audit_verify import folder as reading
-from orchestrator.adapters.audit_verify import prove
 from orchestrator.adapters.audit_verify.folder import LogFolder
+from orchestrator.domain.signed_note import NoteError
 from orchestrator.domain.tlog import (
     CHECKPOINT,
     Damaged,
@@ -18,7 +19,7 @@ from orchestrator.domain.tlog import (
     tile_path,
 )
 from orchestrator.errors import UserError
-from tests.audit_log import entries, entry
+from tests.audit_log import KEY, entries, entry
 from tests.forge import forge, put, signed
 
 RECORDS = entries(700)
@@ -120,3 +121,11 @@ def test_a_damaged_log_is_named_and_not_proved(log: LogFolder) -> None:
     put(log.folder / "copy", CHECKPOINT, signed(RECORDS[:600]).replace(b"600", b"6oo"))
     with pytest.raises(UserError, match=r"is damaged: the size in it is no number"):
         prove(log.folder / "copy", "17")
+
+
+def test_a_proof_of_another_log_that_the_same_key_signs_is_none_of_this_one(log: LogFolder) -> None:
+    assert check_proof(prove(log.folder, "17").proof.encode(), [KEY.verifier]).position == 17
+    put(log.folder, CHECKPOINT, signed(RECORDS[:600], origin="other.example.com/log"))
+    proof = prove(log.folder, "17").proof.encode()
+    with pytest.raises(NoteError, match=r"is of other\.example\.com/log, not of audit\.example\.com/jml"):
+        check_proof(proof, [KEY.verifier])

@@ -180,8 +180,8 @@ def test_an_account_that_was_looked_at_and_put_right() -> None:
     story.applied(1, ANN, "crm", 1, "active", sealed=seal(account="r-1"))
     put_right: dict[str, Any] = {"revision": 1, "state": "active", "calls": [["GET", "/Users/{account}", 200]]}
     story.tell(2, "account_verified", ANN, "crm", **put_right)
-    put_right["calls"] += [["PUT", "/Users/{account}", 200]]
-    story.tell(3, "account_verified", ANN, "crm", **put_right)
+    for call in (["PUT", "/Users/{account}", 200], ["POST", "/Users", 201]):
+        story.tell(3, "account_verified", ANN, "crm", **{**put_right, "calls": [*put_right["calls"], call]})
     put_right["calls"] = [["PATCH", "/Groups/{id}", 200]]
     story.tell(4, "account_verified", ANN, "crm", groups_added=["staff"], **put_right)
     story.issued(5, ANN, "crm", 2, "inactive")
@@ -195,7 +195,17 @@ def test_an_account_that_was_looked_at_and_put_right() -> None:
     story.tell(
         12, "account_verified", ANN, "crm", revision=3, state="absent", calls=[["DELETE", "/Users/{account}", 204]]
     )
-    assert types(story) == [300101, 300403, 300603, 300105, 300105, 300106, 300106]
+    assert types(story) == [300101, 300403, 300403, 300603, 300105, 300105, 300106, 300106]
+
+
+def test_an_account_that_was_gone_already_is_deleted_and_one_before_its_first_day_updated() -> None:
+    story = Story()
+    staged: dict[str, Any] = {"state": "staged", "calls": [["PATCH", "/Users/{account}", 200]]}
+    story.tell(0, "command_applied", ANN, "crm", revision=1, **staged)
+    story.tell(1, "command_applied", ANN, "crm", revision=2, **staged)
+    story.applied(2, ANN, "crm", 3, "inactive")
+    story.tell(3, "command_applied", ANN, "crm", revision=4, state="absent", calls=[["GET", "/Users/{account}", 404]])
+    assert types(story) == [300101, 300403, 300105, 300106]
 
 
 def test_attributes_before_and_after_are_told_with_keys_only(life: Story) -> None:
@@ -255,6 +265,14 @@ def test_what_is_held_has_not_happened() -> None:
         4, "command_applied", ANN, "crm", revision=2, state="inactive", calls=[["PATCH", "/Users/{account}", 200]]
     )
     assert [(one["type_uid"], one["status"]) for one in ocsf(story)[1:]] == [(300105, "Held"), (300105, "Success")]
+
+
+def test_what_was_rejected_and_is_stated_again_is_rejected() -> None:
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.applied(1, ANN, "crm", 1, "active")
+    story.tell(2, "command_held", ANN, "crm", revision=2, command="deactivate", rejected_at=at(1.5))
+    assert [(one["type_uid"], one["status_detail"]) for one in ocsf(story)[1:]] == [(300105, "rejected by an operator")]
 
 
 def test_an_account_that_is_made_before_the_first_day_is_created_and_then_enabled() -> None:
@@ -422,7 +440,8 @@ def test_what_comes_to_nothing_is_no_summary(life: Story) -> None:
     story.tell(2, "account_verified", ANN, "crm", revision=1, state="active", calls=[["GET", "/Users/{account}", 200]])
     groups = {"calls": [["PATCH", "/Groups/{id}", 200]], "state": "active"}
     story.tell(3, "account_verified", ANN, "crm", revision=1, groups_removed=["staff"], **groups)
-    assert [one["provisioningAction"] for one in entra(story)] == ["create", "other"]
+    story.tell(4, "account_verified", ANN, "crm", revision=1, groups_added=["staff"], **groups)
+    assert [one["provisioningAction"] for one in entra(story)] == ["create", "other", "other"]
     summaries = EntraSummaries(Keys())
     found = [made for one in life.read() if (made := summaries.take(one, wanted=one.revision == 4)) is not None]
     assert [one["modifiedProperties"][0]["newValue"] for one in found] == ["true"], "enabled: it was disabled before"

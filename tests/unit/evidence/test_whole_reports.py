@@ -45,6 +45,7 @@ PATCH: dict[str, Any] = {"state": "inactive", "calls": [["PATCH", "/Users/{accou
 
 def morning() -> Morning:
     told = Morning()
+    told.tell(0.5, "application_resumed", app="wiki", actor="connector", by="probe")  # the topic has no order of time
     # Ann waits for an application, and leaves; HR had known for a while.
     told.decided(0, 0.25, ANN, "crm", 1, "active", effective_at=at(-10), **JOINER)
     told.outcome(2, "command_retried", ANN, "crm", 1, code="unavailable", attempts=1, state="active")
@@ -69,6 +70,10 @@ def morning() -> Morning:
     told.decided(43, 43, BOB, "mail", 2, "inactive")
     told.tell(43.5, "call_intended", BOB, "mail", revision=2)
     told.tell(44, "command_applied", BOB, "mail", revision=2, state="inactive", calls=[["GET", "/Users", 200]])
+    # And HR tells late that he was to lose a fourth one.
+    told.decided(2, 2, BOB, "chat", 1, "active", **JOINER)
+    told.outcome(3, "command_applied", BOB, "chat", 1, **POST)
+    told.decided(59.5, 59.5, BOB, "chat", 2, "inactive", effective_at=at(44))
     # Eve is held by the breaker in both: one is real, one is not, and stays so when HR says it again.
     told.decided(1, 1, EVE, "crm", 1, "active", **JOINER)
     told.outcome(2, "command_applied", EVE, "crm", 1, **POST)
