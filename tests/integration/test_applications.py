@@ -24,6 +24,7 @@ from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.demo.servers.vendor import Vendor
 from orchestrator.dialects import dialects
 from orchestrator.domain.correlation import Correlation, by_attributes
+from orchestrator.flows.account_steps import OPEN_INTENT
 from orchestrator.flows.listing import users
 from orchestrator.ports import ScimRequest
 from tests.integration.application import TOKEN, TOKEN_ENV, Application, Held, Wire, server_process
@@ -278,7 +279,9 @@ async def test_an_answer_that_is_lost_is_settled_by_a_look(
         target.wire.cut("POST", after=0)
         await connector.converge(person, **target.wanted)
         assert await target.held.active(person) is True
-        assert is_applied(await connector.office.progress(person), 1)
+        assert is_applied(await connector.office.progress(person), 1, but_for_a_look=True)
+        await connector.wait(OPEN_INTENT.total_seconds() + 1)
+        assert is_applied(await connector.office.progress(person), 1), "there is no second account"
         target.wire.cut("PATCH", after=0)
         await connector.converge(person, state="inactive")
         assert await target.is_out(person)
