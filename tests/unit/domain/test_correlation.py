@@ -80,6 +80,33 @@ def test_a_rule_looks_at_what_was_found() -> None:
     assert taken(careful, shown(userName="ada@x")) is None, "an attribute that is not shown is no match"
 
 
+def test_a_part_of_an_attribute_is_searched_by_its_path() -> None:
+    assert [one.filter for one in by_attributes("emails.value", "userName").rules] == ["emails.value", "userName"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RuleText("userName", "person.title + 1"),
+        RuleText("userName", "person.custom.x"),
+        RuleText("userName", "person.email", "resource.userName > 3"),
+        RuleText("userName", "person.email", "size(resource.userName)"),
+    ],
+)
+def test_a_rule_that_fails_otherwise_is_told_as_one(text: RuleText) -> None:
+    """An account without the attribute is no match; anything else is a mistake, and never a match or a crash."""
+    somebody = Sought({}, {"email": "ada@x", "title": "", "custom": {}})
+    with pytest.raises(ExpressionError) as told:
+        taken(rules(text), shown(userName="ada@x"), somebody)
+    assert told.value.key == "correlate.1"
+
+
+def test_somebody_of_whom_nothing_was_decided_can_be_sought() -> None:
+    correlation = rules(RuleText("userName", "person.id"))
+    assert correlation.sought(None, Person("w9")).person == correlation.fields_of(Person("w9"))
+    assert by_attributes("userName").sought(None, Person("w9")) == Sought({}, None)
+
+
 def test_an_extension_is_searched_by_its_urn() -> None:
     number = rules(RuleText("enterprise.employeeNumber", "person.id"))
     assert number.rules[0].filter == f"{ENTERPRISE}:employeeNumber"
