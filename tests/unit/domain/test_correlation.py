@@ -12,6 +12,7 @@ from orchestrator.domain.correlation import (
     RuleText,
     Sought,
     by_attributes,
+    candidates,
     compile_rules,
     handles,
     recognize,
@@ -164,3 +165,21 @@ def test_somebody_who_is_known_is_sought_by_the_account_on_record_and_the_facts_
         "2025-12-01",
     )
     assert by_mail.sought(None, person).wanted == {}
+
+
+def test_candidates_are_ranked_by_how_sure_they_are_and_named_once() -> None:
+    persons = {one: Person(one) for one in ("w1", "w2", "w3")}
+    found = handles({"externalId": "w2", "userName": "w1", "emails": [{"value": "C@x"}, {"value": "b@x"}]})
+    by_email = {"c@x": ["w3"], "b@x": ["w1"]}
+    assert candidates(found, persons, by_email, [Candidate("w3", "costObject")]) == [
+        Candidate("w3", "costObject"),
+        Candidate("w2", "externalId"),
+        Candidate("w1", "userName"),
+    ]
+    assert candidates(handles({"userName": "c@X"}), persons, by_email) == [Candidate("w3", "email")]
+    assert candidates(handles({"userName": True, "externalId": ""}), persons, by_email) == []
+
+
+def test_whoever_has_no_value_to_search_for_matches_nobody() -> None:
+    correlation = by_attributes("userName")
+    assert correlation.matches([shown(userName="")], correlation.rules[0], Sought({})) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.demo.servers.patching import apply
 from orchestrator.domain.paths import ENTERPRISE
-from orchestrator.domain.scim_diff import is_active, member_operations, operations, project, quoted, values_at
+from orchestrator.domain.scim_diff import is_active, member_operations, operations, project, quoted, value_at, values_at
 from orchestrator.domain.scim_read import LENIENT, read_resource
 
 BADGE = "urn:example:hr:1.0:Badge"
@@ -172,6 +172,14 @@ def test_the_texts_at_a_path(path: tuple[str, ...], values: list[str]) -> None:
         "nickName": "",
     }
     assert values_at(resource, path) == values
+
+
+def test_the_value_at_a_path() -> None:
+    resource = {"Name": {"givenName": "Ada"}, "emails": [{"value": "a@b"}]}
+    assert value_at(resource, ("name", "GivenName")) == "Ada"
+    assert value_at(resource, ("emails",)) == [{"value": "a@b"}]
+    assert value_at(resource, ("emails", "value")) is None
+    assert value_at(resource, ("title",)) is None
 
 
 def test_what_is_shown_in_another_case_is_shown() -> None:
