@@ -54,11 +54,9 @@ async def tell(
 
 def print_told(title: str, fate: str, told: Told) -> None:
     """For people; `fate` heads the column that says what becomes of an account."""
-    print_table(
-        title,
-        ("account", fate, "person", "why"),
-        [(one.account, one.fate.value, one.person_id, one.reason or None) for one in told.first],
-    )
+    shown = [(one.account, one.fate.value, one.person_id, one.reason or None) for one in told.first]
+    if shown or not any(told.counts.values()):
+        print_table(title, ("account", fate, "person", "why"), shown)
     if (left := sum(told.counts.values()) - told.counts[told.quiet] - len(told.first)) > 0:
         print_line(f"and {left} more; see --limit")
     print_line(", ".join(f"{number} {fate}" for fate, number in told.counts.items()))

@@ -147,7 +147,10 @@ def _show_replayed(found: Replayed, since: datetime, limit: int, *, as_json: boo
         for name, kind in keys
     ]
     print_table("Commands since then", ("application", "command", "policy in force#", "candidate#"), rows)
-    people = [(one.person_id, _kinds(one.present), _kinds(one.candidate)) for one in found.differing[:limit]]
+    people = [
+        (one.person_id, _only(one.present, one.candidate), _only(one.candidate, one.present))
+        for one in found.differing[:limit]
+    ]
     print_table("Persons that differ", ("person", "policy in force", "candidate"), people)
     print_line(
         f"{found.events} events since {since.isoformat()}: {len(found.differing)} of {found.present.persons} persons "
@@ -175,8 +178,14 @@ def _differing(one: Differing) -> dict[str, Any]:
     }
 
 
-def _kinds(commands: Sequence[Planned]) -> str:
-    return ", ".join(f"{one.app} {one.kind}" for one in commands) or "nothing"
+def _only(commands: Sequence[Planned], others: Sequence[Planned]) -> str:
+    """The commands that the other policy does not send just so, with the groups in which two of a kind may differ."""
+    told = []
+    for one in commands:
+        if one not in others:
+            groups = _row(one)[-1]
+            told.append(f"{one.app} {one.kind} ({groups})" if groups else f"{one.app} {one.kind}")
+    return ", ".join(told) or "nothing else"
 
 
 def totals_document(totals: Totals) -> dict[str, Any]:

@@ -115,8 +115,7 @@ async def _reconcile(config: Config, name: str, limit: int, *, fix: bool, yes: b
         found.groups, found.members_readable = groups.groups, groups.readable
         found.strangers = {group: number for group, number in sorted(groups.strangers.items()) if number}
         found.partial = dict(sorted(groups.partial.items()))
-        found.fixable = len({one.person_id for one in run.fixable})  # of one account several things may differ
-        found.takes_access = len({one.person_id for one in run.fixable if one.takes_access})
+        found.fixable, found.takes_access = run.accounts_to_fix
         if fix and found.fixable and (yes or _confirmed(found)):
             found.marked = await run.fix(now=services.now())
         await run.record(now=services.now(), calls=found.calls, skipped=listing.skipped)

@@ -91,6 +91,13 @@ class ReconcileRun:
         found = [one for kind in self._kept.values() for one in kind if one.fixable]
         return sorted(found, key=lambda one: not one.takes_access)
 
+    @property
+    def accounts_to_fix(self) -> tuple[int, int]:
+        """How many accounts one more look puts right, and how many of them lose access by it. Of one account several
+        things may differ: it may be inactive and out of three groups."""
+        found = self.fixable
+        return len({one.person_id for one in found}), len({one.person_id for one in found if one.takes_access})
+
     async def fix(self, *, now: datetime) -> int:
         """Have the connector look once more at everything that is fixable; returns at how many accounts it will."""
         by_person: dict[str, list[Kept]] = defaultdict(list)

@@ -19,10 +19,8 @@ from tests.integration.application import TOKEN, Application
 from tests.integration.connector import Connector, is_applied
 from tests.integration.test_protocol import connected
 
-pytestmark = [
-    pytest.mark.usefixtures("quick_probes"),
-    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
-]
+pytestmark = pytest.mark.usefixtures("quick_probes")
+one_store = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 PROFILE = [{"value": "00e000000000001", "display": "Standard User"}]
 WANTED: dict[str, dict[str, Any]] = {"salesforce": {"entitlements": PROFILE}}
@@ -77,6 +75,7 @@ async def test_a_process_tells_a_vendor_what_it_wants_to_be_told(
         assert refused.status in (403, 406)
 
 
+@one_store
 @pytest.mark.parametrize("dialect", ["google-cloud-identity", "snowflake", "salesforce", "aws-identity-center"])
 async def test_nothing_is_asked_that_a_vendor_does_not_know(database: Database, dialect: str) -> None:
     """No If-Match and no Bulk where there is none; filters of one `eq`, which need no precedence; no membership on the
@@ -96,6 +95,7 @@ async def test_nothing_is_asked_that_a_vendor_does_not_know(database: Database, 
         assert await application.members("staff") == {"ada"}
 
 
+@one_store
 async def test_an_account_is_there_before_it_is_put_into_a_group(database: Database) -> None:
     """GitHub: a group refuses whom it does not know. A leaver is suspended and never deleted, which is for ever."""
     async with connected(database, VENDORS["github-emu"], dialect="github-emu") as (application, connector):
@@ -111,6 +111,7 @@ async def test_an_account_is_there_before_it_is_put_into_a_group(database: Datab
         assert made.count("POST /Users") == 1
 
 
+@one_store
 @pytest.mark.parametrize("dialect", ["dropbox", "slack", "slack-1.1", "salesforce"])
 async def test_whoever_returns_has_the_account_again_that_a_delete_only_disabled(
     database: Database, dialect: str
@@ -131,6 +132,7 @@ async def test_whoever_returns_has_the_account_again_that_a_delete_only_disabled
         assert is_applied(await connector.office.progress("ada"), 3)
 
 
+@one_store
 @pytest.mark.parametrize("dialect", ["atlassian", "standard"])
 async def test_a_deletion_of_what_is_gone_is_done(database: Database, dialect: str) -> None:
     """Atlassian answers the second DELETE with 404."""
@@ -142,6 +144,7 @@ async def test_a_deletion_of_what_is_gone_is_done(database: Database, dialect: s
         assert await application.all("Users") == []
 
 
+@one_store
 async def test_whom_gitlab_knows_changes_by_nothing_but_active(database: Database) -> None:
     """The id is the externalId; PATCH is answered with 204 and changes `active` alone."""
     async with connected(database, VENDORS["gitlab"], dialect="gitlab") as (application, connector):

@@ -143,6 +143,25 @@ def test_past_them_it_is_held_and_the_account_stays() -> None:
     assert not found.counts
 
 
+def test_nothing_of_a_held_end_goes_on() -> None:
+    """Whatever else changed of the account meanwhile: the decision as a whole waits."""
+    issued = account("active", "staff", title="was")
+    for state in ("inactive", "absent"):
+        found = decide(account(state, revision=2, title="is"), issued)
+        assert found.issue is None
+        assert found.held is not None
+        assert found.held.account.revision == 2
+
+
+def test_what_joins_a_hold_keeps_its_source_and_its_time() -> None:
+    issued = account("active", "a", "b")
+    before = replace(hold(account("active", "a", revision=2), issued), source="hr/b")
+    joined = decide(account("inactive", revision=3), issued, before).held
+    assert joined is not None
+    assert (joined.source, joined.held_at, joined.decided.hold) == ("hr/b", NOW - HOUR, "held")
+    assert hold(account("inactive", revision=2), issued, rejected=True).decided.hold == "rejected"
+
+
 def test_what_gives_access_always_passes_and_ends_the_hold() -> None:
     held = hold(account("inactive", revision=2), account())
     back = account("active", revision=3, title="new")

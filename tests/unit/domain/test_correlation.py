@@ -12,6 +12,7 @@ from orchestrator.domain.correlation import (
     RuleText,
     Sought,
     by_attributes,
+    candidates,
     compile_rules,
     handles,
     recognize,
@@ -80,6 +81,33 @@ def test_a_rule_looks_at_what_was_found() -> None:
     assert taken(careful, shown(userName="ada@x")) is None, "an attribute that is not shown is no match"
 
 
+def test_a_part_of_an_attribute_is_searched_by_its_path() -> None:
+    assert [one.filter for one in by_attributes("emails.value", "userName").rules] == ["emails.value", "userName"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RuleText("userName", "person.title + 1"),
+        RuleText("userName", "person.custom.x"),
+        RuleText("userName", "person.email", "resource.userName > 3"),
+        RuleText("userName", "person.email", "size(resource.userName)"),
+    ],
+)
+def test_a_rule_that_fails_otherwise_is_told_as_one(text: RuleText) -> None:
+    """An account without the attribute is no match; anything else is a mistake, and never a match or a crash."""
+    somebody = Sought({}, {"email": "ada@x", "title": "", "custom": {}})
+    with pytest.raises(ExpressionError) as told:
+        taken(rules(text), shown(userName="ada@x"), somebody)
+    assert told.value.key == "correlate.1"
+
+
+def test_somebody_of_whom_nothing_was_decided_can_be_sought() -> None:
+    correlation = rules(RuleText("userName", "person.id"))
+    assert correlation.sought(None, Person("w9")).person == correlation.fields_of(Person("w9"))
+    assert by_attributes("userName").sought(None, Person("w9")) == Sought({}, None)
+
+
 def test_an_extension_is_searched_by_its_urn() -> None:
     number = rules(RuleText("enterprise.employeeNumber", "person.id"))
     assert number.rules[0].filter == f"{ENTERPRISE}:employeeNumber"
@@ -137,3 +165,21 @@ def test_somebody_who_is_known_is_sought_by_the_account_on_record_and_the_facts_
         "2025-12-01",
     )
     assert by_mail.sought(None, person).wanted == {}
+
+
+def test_candidates_are_ranked_by_how_sure_they_are_and_named_once() -> None:
+    persons = {one: Person(one) for one in ("w1", "w2", "w3")}
+    found = handles({"externalId": "w2", "userName": "w1", "emails": [{"value": "C@x"}, {"value": "b@x"}]})
+    by_email = {"c@x": ["w3"], "b@x": ["w1"]}
+    assert candidates(found, persons, by_email, [Candidate("w3", "costObject")]) == [
+        Candidate("w3", "costObject"),
+        Candidate("w2", "externalId"),
+        Candidate("w1", "userName"),
+    ]
+    assert candidates(handles({"userName": "c@X"}), persons, by_email) == [Candidate("w3", "email")]
+    assert candidates(handles({"userName": True, "externalId": ""}), persons, by_email) == []
+
+
+def test_whoever_has_no_value_to_search_for_matches_nobody() -> None:
+    correlation = by_attributes("userName")
+    assert correlation.matches([shown(userName="")], correlation.rules[0], Sought({})) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.demo.servers.patching import apply
 from orchestrator.domain.paths import ENTERPRISE
-from orchestrator.domain.scim_diff import member_operations, operations, project
+from orchestrator.domain.scim_diff import is_active, member_operations, operations, project, quoted, value_at, values_at
 from orchestrator.domain.scim_read import LENIENT, read_resource
 
 BADGE = "urn:example:hr:1.0:Badge"
@@ -148,3 +148,54 @@ def test_a_text_for_an_object_is_a_difference_where_it_says_another_thing(
     read = read_resource({"id": "x", **shown}, LENIENT)
     assert read is not None
     assert operations(project(read, wanted), wanted)
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        (("emails",), ["a@b", "c@d"]),
+        (("emails", "value"), ["a@b", "c@d"]),
+        (("Emails", "TYPE"), ["work"]),
+        (("badge",), ["7"]),
+        (("active",), []),
+        (("userName", "value"), []),
+        (("nickName",), []),
+        (("emails", "display"), []),
+    ],
+)
+def test_the_texts_at_a_path(path: tuple[str, ...], values: list[str]) -> None:
+    resource = {
+        "userName": "ada",
+        "EMAILS": [{"value": "a@b", "type": "work"}, {"value": "c@d"}],
+        "badge": 7,
+        "active": True,
+        "nickName": "",
+    }
+    assert values_at(resource, path) == values
+
+
+def test_the_value_at_a_path() -> None:
+    resource = {"Name": {"givenName": "Ada"}, "emails": [{"value": "a@b"}]}
+    assert value_at(resource, ("name", "GivenName")) == "Ada"
+    assert value_at(resource, ("emails",)) == [{"value": "a@b"}]
+    assert value_at(resource, ("emails", "value")) is None
+    assert value_at(resource, ("title",)) is None
+
+
+def test_what_is_shown_in_another_case_is_shown() -> None:
+    """RFC 7643, section 2.1; for attributes of an application's own, whose names are read as they come."""
+    wanted = {SHOP: {"badge": "7"}, "costObject": "x"}
+    assert project({SHOP: {"Badge": "7"}, "COSTOBJECT": "x"}, wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    ("shown", "active"), [(True, True), ("False", False), ("TRUE", True), ("perhaps", None), (None, None), (1, None)]
+)
+def test_whether_somebody_can_use_an_account(shown: Any, active: bool | None) -> None:
+    assert is_active({"Active": shown}) is active
+    assert is_active({}) is None
+
+
+@pytest.mark.parametrize(("text", "written"), [("a", '"a"'), ('o"neil', '"o\\"neil"'), ("a\\b", '"a\\\\b"')])
+def test_a_text_in_a_filter_is_escaped(text: str, written: str) -> None:
+    assert quoted(text) == written
