@@ -123,8 +123,8 @@ class Runtime:
         return outbox
 
     def evidence(self) -> OutboxPublisher:
-        """The one that the lanes of all applications share. They tell nothing but what was done, so none holds up another
-        one, and together they ask the broker and the database less often."""
+        """The one that the lanes of all applications share. They tell nothing but what was done, so none holds up the
+        others, and together they ask the broker and the database less often."""
         self._evidence = self._evidence or self.outbox()
         return self._evidence
 
