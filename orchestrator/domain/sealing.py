@@ -65,7 +65,7 @@ class Sealer:
             self._nonces = secrets.token_bytes(NONCE_BYTES * NONCES_AT_ONCE)
         nonce, self._nonces = self._nonces[:NONCE_BYTES], self._nonces[NONCE_BYTES:]
         whole = nonce + cipher.encrypt(nonce, values, entry_id.encode())
-        return binascii.b2a_base64(whole, newline=False).translate(_TO_URL).decode()
+        return _as_text(whole)
 
 
 def seal(key: bytes, entry_id: str, values: Mapping[str, Any]) -> str:
@@ -76,13 +76,25 @@ def seal(key: bytes, entry_id: str, values: Mapping[str, Any]) -> str:
 def unseal(key: bytes, entry_id: str, sealed: str) -> dict[str, Any]:
     """The inverse of `seal`. Raises Unreadable."""
     try:
-        whole = binascii.a2b_base64(sealed.encode().translate(_FROM_URL), strict_mode=True)
+        whole = _from_text(sealed)
         values = orjson.loads(AESGCM(key).decrypt(whole[:NONCE_BYTES], whole[NONCE_BYTES:], entry_id.encode()))
     except (InvalidTag, ValueError):
         raise Unreadable(f"the values of the entry {entry_id} do not open with the key of its person") from None
     if not isinstance(values, dict):
         raise Unreadable(f"the values of the entry {entry_id} are no object")
     return values
+
+
+def _as_text(whole: bytes) -> str:
+    return binascii.b2a_base64(whole, newline=False).translate(_TO_URL).decode()
+
+
+def _from_text(sealed: str) -> bytes:
+    """Raises ValueError, also for a text that nobody writes: the last letter has bits that decoding passes over."""
+    whole = binascii.a2b_base64(sealed.encode().translate(_FROM_URL), strict_mode=True)
+    if _as_text(whole) != sealed:
+        raise ValueError("not the text of what it decodes to")
+    return whole
 
 
 def anonymous(text: str, person_id: str | None, stand_in: str) -> str:

@@ -1,5 +1,6 @@
 """What is sealed opens with its key in its entry and nowhere else; identifiers lose the person they name."""
 
+import string
 from base64 import urlsafe_b64encode
 
 import pytest
@@ -48,6 +49,16 @@ def test_what_was_changed_does_not_open() -> None:
     sealed = seal(KEY, "w/1/1", {"title": "Analyst"})
     flipped = [sealed[:place] + ("A" if sealed[place] != "A" else "B") + sealed[place + 1 :] for place in (0, 16, -2)]
     for forged in (*flipped, sealed[:-8], sealed + "AAAA", "", "!", "é", "AAAA"):
+        with pytest.raises(Unreadable):
+            unseal(KEY, "w/1/1", forged)
+
+
+def test_one_ciphertext_has_one_text() -> None:
+    letters = f"{string.ascii_letters}{string.digits}-_"
+    sealed = seal(KEY, "w/1/1", {"title": "Analyst"})
+    assert sealed[-1] == "=", "two bits of the letter before it are of no use"
+    others = [f"{sealed[:-2]}{letter}=" for letter in letters if letter != sealed[-2]]
+    for forged in others:
         with pytest.raises(Unreadable):
             unseal(KEY, "w/1/1", forged)
 
