@@ -30,7 +30,7 @@ from orchestrator.errors import (
     Unavailable,
 )
 from orchestrator.flows.account_call import Call, Fenced, Outdated, Remote
-from orchestrator.flows.account_steps import OPEN_INTENT, Steps
+from orchestrator.flows.account_steps import OPEN_INTENT, RECHECK, Steps
 from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import Entry, actor_of
 from orchestrator.flows.calling import Calls
@@ -45,19 +45,15 @@ from schemas.envelope import timestamp
 log = structlog.get_logger()
 
 LEASE_SECONDS = 10.0
-"""How long after its intent was saved a call may still go out. After that the intent is saved anew, which fails when
-the account has got a new owner meanwhile: this process may have been paused for long."""
+"""How long after its intent was saved a call may still go out. Then it is saved anew, which fails when somebody else
+has got the account: this process may have been paused for long."""
 KEPT_LEASES = 4096
 MOST_LEFT = 100
 """So many groups that an account was taken out of are kept of it."""
-LOOK_AGAIN_SECONDS = 1.0
-"""While somebody else has the account; mostly that takes less."""
-RECHECK = "recheck@"
-"""The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
+LOOK_AGAIN_SECONDS = 1.0  # while somebody else has the account; mostly that takes less
 TWINS = "+twins"
 """What follows the instant where that look is also for a second account, after a create was found open."""
-DENIALS = 2
-"""How often a success without effect is tried again before it parks: a replica may be seconds behind its master."""
+DENIALS = 2  # so often a success without effect is tried again before it parks: a replica may be seconds behind
 PARKED_LEAVER = Backoff(3600, 3600)
 """When a parked leaver is tried again: within the hour, and not all of them at once."""
 
@@ -156,7 +152,7 @@ class Converge:
         intended = {"state": account.state, "read_back": read_back}
         entry = self._entry(AuditKind.CALL_INTENDED, account, intended)
         saved = await self.intend(call, entry)
-        if saved is Saved.BEHIND:
+        if saved is Saved.BEHIND and call.urgent:  # to let somebody in who has left since is put right by the next run
             raise Outdated
         if not saved:
             return False
