@@ -27,8 +27,8 @@ from orchestrator.bench.server import Applications
 from orchestrator.bench.unaudited import unaudited
 from orchestrator.bootstrap import open_runtime, running
 from orchestrator.config import EMBEDDED
+from orchestrator.domain.intent import RECHECK
 from orchestrator.errors import UserError
-from orchestrator.flows.account_steps import RECHECK
 from orchestrator.roles import role, role_names
 from schemas.topics import AUDIT_ENTRIES, HR_EVENTS, lane_topic, topics
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from orchestrator.adapters.audit_log import entries_end
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.settling import SqlSettling
-from orchestrator.flows.account_steps import RECHECK
+from orchestrator.domain.intent import RECHECK
 from orchestrator.ports import Clock
 
 STILL_SECONDS = 2.0

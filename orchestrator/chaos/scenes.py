@@ -11,7 +11,7 @@ from orchestrator.chaos.fleet import DATABASE, TIMEOUT_SECONDS
 from orchestrator.chaos.plan import STATED_AGO, Told
 from orchestrator.chaos.proxy import SILENT
 from orchestrator.chaos.stage import SESSION_SECONDS, Progress, Stage
-from orchestrator.flows.converge import LEASE_SECONDS
+from orchestrator.domain.intent import LEASE_SECONDS
 
 SMALL = {"resolver": 1, "connector": 1, "relay": 1, "auditor": 1}
 SETTLE_SECONDS = 150.0

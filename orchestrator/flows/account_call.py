@@ -133,6 +133,14 @@ class Call:
             return True
         return False
 
+    def too_soon(self) -> Unavailable:
+        """What to raise where a look is in doubt. Every call is answered, so nothing else may arrive: the next attempt
+        looks at once, and not once more later."""
+        self.unsure, self.doubted = False, True
+        return Unavailable(
+            "the account was opened a moment ago, and what the application shows may be older: it is looked at again"
+        )
+
     @property
     def opens(self) -> bool:
         """Whether the account is to be open, and not made ready for a first day."""

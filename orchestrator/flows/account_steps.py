@@ -5,12 +5,12 @@ deactivation or a deletion counts only when a read shows it.
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import structlog
 
 from orchestrator.domain.account import takes_access
+from orchestrator.domain.intent import OPEN_INTENT
 from orchestrator.errors import (
     Ambiguous,
     Changed,
@@ -29,12 +29,7 @@ from orchestrator.ports import Clock, ScimRequest, ScimResponse
 
 log = structlog.get_logger()
 
-OPEN_INTENT = timedelta(seconds=90)
-"""An intent that is this old without an outcome was left by a process that died; the relay has it looked at."""
-RECHECK = "recheck@"
-"""The intent that asks for one more look at an instant, after a call was found open: it may still arrive."""
 READ_BACKS = 3
-_TOO_SOON = "the account was opened a moment ago, and what the application shows may be older: it is looked at again"
 MOST_OUTDATED = 5
 """So often in one run somebody may change an account under our hands before we try again later."""
 
@@ -177,7 +172,7 @@ class Steps:
             if not application.capabilities.put:
                 raise Rejected("the application takes neither PATCH nor PUT of an account")
             if remote.shown is None and not await self._look(call) and remote.shown is None:
-                raise Unavailable(_TOO_SOON)
+                raise call.too_soon()
         if remote.id is None:
             return None
         if application.can_patch(remote.resource, wanted):
@@ -211,7 +206,7 @@ class Steps:
                     if remote.id is None:
                         raise Unavailable("the application answered a change with success and a read after it with 404")
                     if not certain:
-                        raise Unavailable(_TOO_SOON)  # it would say no more if we asked again now
+                        raise call.too_soon()  # it would say no more if we asked again now
                 denied += 1  # unless the read shows otherwise; a 404 is no success that was denied
             if remote.is_out:
                 call.unsure = False
@@ -220,7 +215,7 @@ class Steps:
             if certain:
                 log.warning("deactivation_without_effect", app=self._app, attempt=denied)
         if not certain:
-            raise Unavailable(_TOO_SOON)
+            raise call.too_soon()
         raise NotEffective("the application answered with success and the account is still active")
 
     async def _switch_off(self, call: Call) -> ScimRequest | None:
@@ -238,7 +233,7 @@ class Steps:
         accepted, certain = 0, True
         while remote.id is not None:
             if accepted == READ_BACKS and not certain:
-                raise Unavailable(_TOO_SOON)
+                raise call.too_soon()
             if accepted == READ_BACKS:
                 raise NotEffective("the application answered a deletion with success and still shows the account")
             answer = await self._settled(call, if_match(self._application.delete(remote.id), remote.version))

@@ -15,6 +15,15 @@ import structlog
 
 from orchestrator.domain.account import Account, AccountStatus, Progress, takes_access
 from orchestrator.domain.correlation import Correlation
+from orchestrator.domain.intent import (
+    LEASE_SECONDS,
+    OPEN_INTENT,
+    calls_of,
+    lease_left,
+    may_have_twins,
+    recheck,
+    recheck_at,
+)
 from orchestrator.domain.references import linked, referred
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import Subject, differing
@@ -30,7 +39,7 @@ from orchestrator.errors import (
     Unavailable,
 )
 from orchestrator.flows.account_call import Call, Fenced, Outdated, Remote
-from orchestrator.flows.account_steps import OPEN_INTENT, RECHECK, Steps
+from orchestrator.flows.account_steps import Steps
 from orchestrator.flows.application import Application
 from orchestrator.flows.audit_writer import Entry, actor_of
 from orchestrator.flows.calling import Calls
@@ -44,16 +53,13 @@ from schemas.envelope import timestamp
 
 log = structlog.get_logger()
 
-LEASE_SECONDS = 10.0
-"""How long after its intent was saved a call may still go out. Then it is saved anew, which fails when somebody else
-has got the account: this process may have been paused for long."""
 KEPT_LEASES = 4096
 MOST_LEFT = 100
 """So many groups that an account was taken out of are kept of it."""
-LOOK_AGAIN_SECONDS = 1.0  # while somebody else has the account; mostly that takes less
-TWINS = "+twins"
-"""What follows the instant where that look is also for a second account, after a create was found open."""
-DENIALS = 2  # so often a success without effect is tried again before it parks: a replica may be seconds behind
+LOOK_AGAIN_SECONDS = 1.0
+"""While somebody else has the account; mostly that takes less."""
+DENIALS = 2
+"""How often a success without effect is tried again before it parks: a replica may be seconds behind its master."""
 PARKED_LEAVER = Backoff(3600, 3600)
 """When a parked leaver is tried again: within the hour, and not all of them at once."""
 
@@ -114,7 +120,7 @@ class Converge:
                 if await self._run(account, progress, read_back=read_back, link=link, plain=plain):
                     return
                 lost = True
-            except Outdated:  # the intent is ours, and has the account read back
+            except Outdated:  # what we know of the account is true: we are the ones who had it
                 lost = False
 
     async def _linked(self, account: Account, progress: Progress) -> tuple[Account, Progress, str | None]:
@@ -146,16 +152,16 @@ class Converge:
             return await self._applied(account, progress, remote, recheck_at=None, link=link)
         if self._ready is not None:
             await self._ready()
-        recheck_at = _recheck_at(progress.intent, self._clock.now())
-        call = Call(self.intend, self._caller, account, progress, remote, recheck_at, self._clock.now, unsure=read_back)
-        call.plain, call.twins = plain, _may_have_twins(progress)
+        due = recheck_at(progress.intent, self._clock.now())
+        call = Call(self.intend, self._caller, account, progress, remote, due, self._clock.now, unsure=read_back)
+        call.plain, call.twins = plain, may_have_twins(progress)
         intended = {"state": account.state, "read_back": read_back}
         entry = self._entry(AuditKind.CALL_INTENDED, account, intended)
         saved = await self.intend(call, entry)
-        if saved is Saved.BEHIND and call.urgent:  # to let somebody in who has left since is put right by the next run
-            raise Outdated
         if not saved:
             return False
+        if saved is Saved.BEHIND:
+            return await self._overtaken(call, progress)
         try:
             if read_back:
                 await self._steps.read_back(call)
@@ -164,7 +170,7 @@ class Converge:
             if call.twins and call.recheck_at is None and remote.id is not None:
                 await self._steps.is_the_only_one(call)
         except Outdated:
-            raise
+            return await self._overtaken(call, progress)
         except Fenced:
             return False
         except Transient as error:
@@ -175,7 +181,7 @@ class Converge:
             return await self._park(call, error)
         maybe = progress.groups if read_back else ()
         account, progress = call.account, call.progress
-        intent = _recheck(call.recheck_at, twins=call.twins)
+        intent = None if call.recheck_at is None else recheck(call.recheck_at, twins=call.twins)
         return await self._applied(
             account, progress, remote, recheck_at=call.recheck_at, intent=intent, maybe=maybe, link=link
         )
@@ -193,7 +199,7 @@ class Converge:
             remote_id=remote.id,
             active=remote.active,
             resource=remote.resource,
-            intent=f"{account.revision}@{timestamp(sent_at)}",
+            intent=calls_of(account.revision, sent_at),
             groups=_either(call.remote.groups, account.groups),
         )
         intended = _dated(intended, call.progress, remote, sent_at)
@@ -204,6 +210,18 @@ class Converge:
         call.lease_until = lease_until
         self._note_lease(account.person_id, lease_until)
         return saved
+
+    async def _overtaken(self, call: Call, before: Progress) -> bool:
+        """Something else is wanted by now. Where no change has gone out yet, what stood before the intent stands again:
+        one that is left open has the account read back, and looked at later.
+
+        Raises Outdated; False when somebody else saved the account meanwhile.
+        """
+        if call.remote.sent_at is None and before.intent is None:
+            dropped = replace(before, version=call.progress.version, number=call.progress.number)
+            if not await self._save(call.account, dropped, None, before=call.progress):
+                return False
+        raise Outdated
 
     def _note_lease(self, person_id: str, until: float) -> None:
         """An open intent of our own needs no waiting for: whoever sent those calls is not going to send more."""
@@ -407,37 +425,6 @@ def _is_linked(account: Account, progress: Progress) -> bool:
     return progress.refers_to is None or progress.resource == account.resource
 
 
-def _recheck_at(intent: str | None, now: datetime) -> datetime | None:
-    """When the account has to be looked at once more. A call that was left open may arrive until then, whatever is
-    done here meanwhile."""
-    if intent is None:
-        return None
-    if not intent.startswith(RECHECK):
-        return now + OPEN_INTENT
-    due = datetime.fromisoformat(intent.removeprefix(RECHECK).removesuffix(TWINS))
-    return due if due > now else None
-
-
-def _may_have_twins(progress: Progress) -> bool:
-    """Whether a create may have been left open that can still make a second account."""
-    intent = progress.intent
-    if intent is None or intent.startswith(RECHECK):
-        return intent is not None and intent.endswith(TWINS)
-    return progress.remote_id is None
-
-
-def lease_left(intent: str | None, now: datetime) -> float:
-    """For how many seconds whoever wrote the intent may still send calls; none by a clock that is ahead of ours."""
-    if intent is None or intent.startswith(RECHECK):
-        return 0.0
-    age = (now - datetime.fromisoformat(intent.partition("@")[2])).total_seconds()
-    return max(LEASE_SECONDS - age, 0.0) if age >= 0 else 0.0
-
-
-def _recheck(due: datetime | None, *, twins: bool) -> str | None:
-    return None if due is None else f"{RECHECK}{timestamp(due)}{TWINS if twins else ''}"
-
-
 def _either(these: tuple[str, ...], those: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({*these, *those}))
 
@@ -458,7 +445,7 @@ def _failed(call: Call, error: ScimError, status: AccountStatus, now: datetime) 
     return replace(
         learned,
         groups=_either(learned.groups, call.account.groups) if unsure or call.doubted else learned.groups,
-        intent=call.progress.intent if unsure else _recheck(look_at, twins=call.twins),
+        intent=call.progress.intent if unsure else None if look_at is None else recheck(look_at, twins=call.twins),
         status=status,
         attempts=learned.attempts + 1,
         error_code=error.code,

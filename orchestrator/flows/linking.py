@@ -6,14 +6,12 @@ from enum import StrEnum
 from typing import Any
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
+from orchestrator.domain.intent import lease_left, recheck
 from orchestrator.domain.sealing import Subject
 from orchestrator.errors import Unlinked, UserError
-from orchestrator.flows.account_steps import RECHECK
 from orchestrator.flows.audit_writer import AuditWriter, Entry
-from orchestrator.flows.converge import lease_left
 from orchestrator.ports import ProgressUpdate, ReconcileStore
 from schemas.audit import AuditKind
-from schemas.envelope import timestamp
 
 
 class Act(StrEnum):
@@ -48,7 +46,7 @@ async def link(
         learned = replace(_forgotten(progress), remote_id=remote_id)
         pending = replace(
             learned,
-            intent=f"{RECHECK}{timestamp(now)}",
+            intent=recheck(now),
             status=AccountStatus.PENDING,
             attempts=0,
             error_code=None,
@@ -82,7 +80,7 @@ async def unlink(
             raise UserError(f"{person_id} has no linked account in {app}")
         parked = replace(
             _forgotten(progress),
-            intent=f"{RECHECK}{timestamp(now)}",  # whoever takes it up reads back before making anything
+            intent=recheck(now),  # whoever takes it up reads back before making anything
             status=AccountStatus.PARKED,
             error_code=Unlinked.code,
             error=f"{operator} unlinked the account",

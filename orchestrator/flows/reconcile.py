@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
 from orchestrator.domain.correlation import Correlation
+from orchestrator.domain.intent import recheck
 from orchestrator.domain.reconciliation import (
     Finding,
     FindingKind,
@@ -25,13 +26,11 @@ from orchestrator.domain.references import linked, referred
 from orchestrator.domain.scim_diff import project
 from orchestrator.domain.sealing import Subject
 from orchestrator.domain.unique_names import numbered
-from orchestrator.flows.account_steps import RECHECK
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.flows.group_drift import GroupDrift
 from orchestrator.flows.recognizing import BY_ATTRIBUTES, recognized
 from orchestrator.ports import PlanStore, ProgressUpdate, ReconcileStore
 from schemas.audit import AuditKind
-from schemas.envelope import timestamp
 
 BATCH = 200
 
@@ -166,7 +165,7 @@ async def look_again(
                     replace(
                         progress,
                         groups=tuple(sorted({*progress.groups, *misplaced.get(account.person_id, ())})),
-                        intent=f"{RECHECK}{timestamp(now)}",
+                        intent=recheck(now),
                         status=AccountStatus.PENDING,
                     ),
                     now,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-from orchestrator.flows.converge import LEASE_SECONDS
+from orchestrator.domain.intent import LEASE_SECONDS
 from orchestrator.ports import ScimRequest
 from orchestrator.simulation.backlog import joined
 from orchestrator.simulation.oracle import Told

@@ -27,10 +27,10 @@ from orchestrator.dialects import dialects
 from orchestrator.domain.account import REPLICA_LAG, Account, AccountStatus, Progress, command_kind, lane
 from orchestrator.domain.budget import Limit
 from orchestrator.domain.correlation import Correlation
+from orchestrator.domain.intent import RECHECK
 from orchestrator.domain.person import Decision, Person
 from orchestrator.domain.retry import Backoff
 from orchestrator.domain.sealing import new_subject
-from orchestrator.flows.account_steps import RECHECK
 from orchestrator.flows.application import Application
 from orchestrator.flows.lane import Lanes
 from orchestrator.flows.outbox import OutboxPublisher

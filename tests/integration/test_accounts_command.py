@@ -12,9 +12,10 @@ import pytest
 from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.adapters.sql.operating import SqlOperatorStore
 from orchestrator.adapters.sql.reconciling import SqlReconcileStore
+from orchestrator.domain import intent
 from orchestrator.domain.account import AccountStatus
 from orchestrator.errors import UserError
-from orchestrator.flows import converge, linking
+from orchestrator.flows import linking
 from orchestrator.flows.audit_writer import AuditWriter
 from orchestrator.ports import ParkedAccount, ProgressUpdate
 from tests.integration.application import Application
@@ -44,7 +45,7 @@ async def parked(here: House, person_id: str) -> ParkedAccount:
 
 
 async def test_an_ambiguous_account_is_linked_by_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converge, "LEASE_SECONDS", 1.0)  # so long a link waits for the connector
+    monkeypatch.setattr(intent, "LEASE_SECONDS", 1.0)  # so long a link waits for the connector
     async with house(tmp_path, monkeypatch) as here:
         one, two = await two_of_hers(here.application)
         body = {"worker_id": "ada", "start_date": "2026-01-05", "attributes": {"user_name": "ada.one"}}

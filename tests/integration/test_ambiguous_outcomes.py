@@ -11,8 +11,7 @@ import pytest
 from orchestrator.adapters.clock import SimulatedClock
 from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.domain.account import AccountStatus
-from orchestrator.flows.account_steps import OPEN_INTENT, RECHECK
-from orchestrator.flows.converge import LEASE_SECONDS
+from orchestrator.domain.intent import LEASE_SECONDS, OPEN_INTENT, RECHECK
 from tests.integration.application import JSON, Application
 from tests.integration.connector import Connector, Office, is_applied, resource
 

@@ -11,8 +11,8 @@ from orchestrator.adapters.sql.converging import SqlConvergeStore
 from orchestrator.adapters.sql.operating import SqlOperatorStore
 from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.domain.account import AccountStatus
+from orchestrator.domain.intent import OPEN_INTENT
 from orchestrator.flows import account_queues
-from orchestrator.flows.account_steps import OPEN_INTENT
 from orchestrator.ports import ApplicationHealth
 from tests.integration.application import JSON, Application
 from tests.integration.connector import NOW, Connector, Office, is_applied, until

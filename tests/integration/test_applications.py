@@ -24,7 +24,7 @@ from orchestrator.demo.servers.plain import Request, Response
 from orchestrator.demo.servers.vendor import Vendor
 from orchestrator.dialects import dialects
 from orchestrator.domain.correlation import Correlation, by_attributes
-from orchestrator.flows.account_steps import OPEN_INTENT
+from orchestrator.domain.intent import OPEN_INTENT
 from orchestrator.flows.listing import users
 from orchestrator.ports import ScimRequest
 from tests.integration.application import TOKEN, TOKEN_ENV, Application, Held, Wire, server_process

@@ -22,6 +22,11 @@ from schemas.commands import DesiredState
 
 WHO = "ada"
 
+WELL = Plan()
+UNANSWERED = Plan("unanswered")
+DOWN = Plan("error", status=503)
+MISSING = Plan("error", status=404)
+
 
 @dataclass
 class Script:
