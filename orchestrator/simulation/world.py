@@ -6,6 +6,7 @@ comes due meets everything that breaks.
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import copy_context
@@ -440,7 +441,8 @@ def _logs(trace: Trace, world: World) -> Iterator[None]:
         raise structlog.DropEvent
 
     before = structlog.get_config()
-    structlog.configure(processors=[allow, keep])
+    everything = structlog.make_filtering_bound_logger(logging.NOTSET)  # whatever level this process logs at
+    structlog.configure(processors=[allow, keep], wrapper_class=everything)
     try:
         yield
     finally:

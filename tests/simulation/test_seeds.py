@@ -1,6 +1,7 @@
 """A thousand worlds, none of which breaks a promise. JML_SEEDS and JML_FIRST_SEED choose others."""
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
+import structlog
 
 from orchestrator.simulation.__main__ import replay, run
 from orchestrator.simulation.world import World
@@ -56,3 +58,13 @@ def test_a_seed_runs_the_same_way_in_every_process(seed: int) -> None:
         for hashes in ("1", "2")
     ]
     assert {digest(seed), digest(seed), *elsewhere} == {digest(seed)}
+
+
+def test_a_seed_runs_the_same_way_where_logs_are_quiet() -> None:
+    before, quiet = structlog.get_config(), structlog.make_filtering_bound_logger(logging.ERROR)
+    told = digest(1)
+    structlog.configure(wrapper_class=quiet)
+    try:
+        assert digest(1) == told
+    finally:
+        structlog.configure(**before)
