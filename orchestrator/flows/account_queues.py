@@ -71,8 +71,9 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     `urgent` topics are always taken in, the others only while fewer than `room` commands wait. At most `width`
     accounts of the others are under way, so that memory stays bounded whatever the backlog. `is_stuck` says that
-    nothing can finish now; `on_share` is told which part of all partitions this process holds; `beside` is how many
-    accounts that are under way need nothing but patience, and do not count: call `go_on` when it grows.
+    nothing can finish now; `on_share` is told which part of all partitions this process holds, `on_urgent` whether any
+    account is under way for an urgent command; `beside` is how many accounts that are under way need nothing but
+    patience, and do not count: call `go_on` when it grows.
     """
 
     def __init__(
@@ -84,11 +85,13 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         room: int = 4000,
         is_stuck: Callable[[], bool] = lambda: False,
         on_share: Callable[[float], None] | None = None,
+        on_urgent: Callable[[bool], None] = lambda _: None,
         beside: Callable[[], int] = lambda: 0,
     ) -> None:
         self._process = process
         self._is_stuck = is_stuck
         self._on_share = on_share
+        self._on_urgent = on_urgent
         self._beside = beside
         self._urgent = set(urgent)
         self._width = width
@@ -97,7 +100,7 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._waiting: dict[str, list[tuple[_Partition, int]]] = {}
         self._ready: deque[str] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._ordinary = 0
+        self._under_way = {True: 0, False: 0}  # ordinary accounts and urgent ones
         self._pending = 0
         self._paused = False
         self._closing = False
@@ -146,15 +149,19 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._start_ready()
 
     def _start_ready(self) -> None:
-        while self._ready and self._ordinary < self._width + self._beside():
+        while self._ready and self._under_way[True] < self._width + self._beside():
             key = self._ready.popleft()
             if key in self._waiting and key not in self._running:
                 self._start(key, ordinary=True)
 
     def _start(self, key: str, *, ordinary: bool) -> None:
-        if ordinary:
-            self._ordinary += 1
+        self._count(1, ordinary=ordinary)
         self._running[key] = asyncio.create_task(self._run(key, ordinary=ordinary), name=f"account {key}")
+
+    def _count(self, more: int, *, ordinary: bool) -> None:
+        self._under_way[ordinary] += more
+        if not ordinary:
+            self._on_urgent(self._under_way[False] > 0)
 
     async def _run(self, key: str, *, ordinary: bool) -> None:
         """Serve one account until nothing waits for it. What follows the last look happens without an await."""
@@ -168,8 +175,7 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         finally:
             self._pending -= len(self._waiting.pop(key, ()))
             del self._running[key]
-            if ordinary:
-                self._ordinary -= 1
+            self._count(-1, ordinary=ordinary)
             self._start_ready()
             self._pause_or_resume()
 

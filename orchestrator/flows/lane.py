@@ -108,6 +108,7 @@ class Lanes:
             width=concurrency * WIDTH_PER_SLOT,
             is_stuck=self._is_stuck,
             on_share=self._caller.turns.resize,
+            on_urgent=self._caller.turns.make_way,
             beside=lambda: self._membership.waiting,
         )
         self._state = "open"

@@ -11,6 +11,10 @@ from math import ceil, inf
 
 from orchestrator.domain.budget import Budget, CallKind
 
+MAKING_WAY = 4
+"""While somebody loses access, whoever gets something uses one slot in so many. What all the others have to do would
+take this process's time from the leaver, who needs it between the calls as well: to load, to save, to read back."""
+
 
 @dataclass(slots=True)
 class Turn:
@@ -32,7 +36,8 @@ class Turns:
         self.budget = budget or Budget()
         self._slots = slots
         self._open = slots
-        self._taken = 0
+        self._taken = {True: 0, False: 0}  # by calls that take access away, and by others
+        self._making_way = False
         self._number = 0
         self._waiting = {
             urgent: {kind: deque[Turn]() for kind in CallKind} for urgent in (True, False)
@@ -70,6 +75,11 @@ class Turns:
         return True
 
     @property
+    def under_way(self) -> int:
+        """How many turns are taken."""
+        return sum(self._taken.values())
+
+    @property
     def open(self) -> int:
         """How many calls may be under way at once."""
         return self._open
@@ -84,7 +94,7 @@ class Turns:
 
     def end(self, turn: Turn) -> None:
         """The call has ended, or was not sent at all; the next in line may go."""
-        self._taken -= 1
+        self._taken[turn.urgent] -= 1
         if turn.sent is None:
             self.budget.forget(turn.kind)
         else:
@@ -96,6 +106,11 @@ class Turns:
         self._open = max(ceil(self._slots * part), 1)
         self._grant()
 
+    def make_way(self, somebody_leaves: bool) -> None:
+        """While somebody does, the others use a part of the slots, at least one."""
+        self._making_way = somebody_leaves
+        self._grant()
+
     def resize(self, share: float) -> None:
         """This process now holds that share of the budget."""
         self.budget.resize(share, asyncio.get_running_loop().time())
@@ -105,13 +120,13 @@ class Turns:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._taken < self._open:
+        while self.under_way < self._open:
             turn, wait = self._next()
             if turn is None:
                 if wait < inf:
                     self._timer = asyncio.get_running_loop().call_later(max(wait, 0.0005), self._grant)
                 return
-            self._taken += 1
+            self._taken[turn.urgent] += 1
             turn.granted.set_result(True)
 
     def _next(self) -> tuple[Turn | None, float]:
@@ -119,6 +134,8 @@ class Turns:
         soonest = inf
         now = asyncio.get_running_loop().time()
         for urgent, lines in self._waiting.items():
+            if not urgent and self._making_way and self._taken[False] >= ceil(self._open / MAKING_WAY):
+                continue
             ready: Turn | None = None
             for kind, line in lines.items():
                 while line and line[0].granted.done():

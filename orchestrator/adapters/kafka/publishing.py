@@ -66,7 +66,7 @@ class KafkaPublisher:
         for message in messages:
             partitions = by_topic[message.topic]
             count = 1 if message.topic in _IN_ORDER else len(partitions)
-            partitions[partition_of(message.key, count)].append(message)
+            partitions[partition_of(message.key, count) if count > 1 else 0].append(message)
         confirmations = await asyncio.gather(
             *(
                 self._send_partition(producer, topic, partition, queued)

@@ -284,6 +284,21 @@ async def test_the_share_is_told_when_partitions_come_and_when_they_are_given_up
     assert shares == [0.25, 0.0]
 
 
+async def test_it_is_told_while_somebody_leaves(work: Work) -> None:
+    told: list[bool] = []
+    queues = AccountQueues(work, urgent=[LEAVERS], width=3, on_urgent=told.append)
+    queues.attach(FakeOffsets())
+    await queues.on_partitions_assigned([LEAVERS_0, JOINERS_0])
+    await queues([joiner(0, "a"), leaver(0, "b"), leaver(1, "c")])
+    await rounds()
+    assert told == [True, True]
+    for person_id in ("b", "a", "c"):
+        work.let_go(person_id)
+        await rounds()
+    assert told == [True, True, True, False], "not before the last one, and joiners are no news"
+    await queues.close()
+
+
 async def test_accounts_that_only_need_patience_make_room_for_others(work: Work) -> None:
     patient = 0
     queues = AccountQueues(work, urgent=[LEAVERS], width=1, beside=lambda: patient)

@@ -66,6 +66,32 @@ async def test_fewer_slots_while_the_application_struggles() -> None:
     turns.end(held)
 
 
+async def test_others_make_way_while_somebody_leaves() -> None:
+    turns, served = Turns(8), list[str]()
+    turns.make_way(True)
+    first = [asyncio.create_task(in_line(turns, served, f"joiner {number}")) for number in range(4)]
+    leavers = [asyncio.create_task(in_line(turns, served, f"leaver {number}")) for number in range(3)]
+    await rounds()
+    assert sorted(served) == ["joiner 0", "joiner 1", "leaver 0", "leaver 1", "leaver 2"]
+    turns.end(leavers[0].result())
+    await rounds()
+    assert turns.under_way == 4, "two of eight slots, whoever else is under way"
+    turns.end(first[0].result())
+    await rounds()
+    assert served[-1] == "joiner 2"
+    turns.make_way(False)
+    await rounds()
+    assert served[-1] == "joiner 3"
+
+
+async def test_one_slot_is_enough_to_go_on_while_somebody_leaves() -> None:
+    turns = Turns(1)
+    turns.make_way(True)
+    turns.end(await turns.take(urgent=False))
+    turns.end(await turns.take(urgent=True))
+    assert turns.under_way == 0
+
+
 async def test_a_process_without_partitions_sends_nothing_until_it_gets_some() -> None:
     turns = Turns(4, Budget([Limit("any", 1000, 1.0)]))
     turns.resize(0.0)

@@ -160,7 +160,7 @@ async def test_when_the_one_in_front_is_cut_off_the_others_do_not_know(
     assert {type(task.exception()) for task in tasks[1:] if task is not first} == {Ambiguous}
     server.held.set()
     await tasks[0]
-    assert caller.turns._taken == 0
+    assert caller.turns.under_way == 0
 
 
 async def test_whoever_is_cancelled_in_the_moment_of_being_taken_along_is_not_sent(
@@ -181,7 +181,7 @@ async def test_whoever_is_cancelled_in_the_moment_of_being_taken_along_is_not_se
     monkeypatch.setattr(caller.turns, "give_up", and_cancel)
     await asyncio.gather(*tasks, return_exceptions=True)
     assert sorted(server.done) == sorted(set(NAMES) - {"p6"})
-    assert caller.turns._taken == 0
+    assert caller.turns.under_way == 0
 
 
 async def test_a_request_that_takes_as_long_as_its_operations_is_no_trouble(
