@@ -164,6 +164,12 @@ class Changed(Transient):
     code = "changed"
 
 
+class Unconditional(Changed):
+    """The application takes changes only with If-Match (428, RFC 6585 section 3): read, and say what was read."""
+
+    code = "unconditional"
+
+
 class Ambiguous(Transient):
     """The call may have taken effect. Whoever catches this reads back before doing anything else."""
 

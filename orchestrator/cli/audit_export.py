@@ -22,6 +22,7 @@ from orchestrator.cli.reading import (
     Utf8,
     WithValues,
     open_log,
+    opened_entry,
     output,
     starting,
 )
@@ -116,19 +117,9 @@ def _write_records(
 ) -> str:
     count = 0
     for one in entries:
-        file.write((orjson.dumps(_opened(one, keys)) if with_values else one.record) + b"\n")
+        file.write((orjson.dumps(opened_entry(one, keys)) if with_values else one.record) + b"\n")
         count += 1
     return _entries(count)
-
-
-def _opened(one: Recorded, keys: Keyring) -> dict[str, object]:
-    """An entry with the worker id and what was sealed in it, as far as its key is at hand."""
-    more: dict[str, object] = {}
-    if person := keys.person_of(one.subject) if one.subject else None:
-        more["person_id"] = person
-    if values := keys.open(one.entry):
-        more["values"] = values
-    return {**one.entry, **more}
 
 
 def _write_csv(file: IO[bytes], entries: Iterator[Recorded], wanted: Filter, keys: Keyring, with_values: bool) -> str:

@@ -16,7 +16,9 @@ from orchestrator.cli.reading import (
     Person,
     Since,
     Until,
+    WithValues,
     open_log,
+    opened_entry,
     print_entry,
     starting,
 )
@@ -34,6 +36,7 @@ def search(
     since: Since = None,
     until: Until = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Stop after N entries.")] = None,
+    with_values: WithValues = False,
     log: LogDir = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -41,9 +44,9 @@ def search(
     """Entries by person, application, kind, actor, time, event or correlation, oldest first; all that is given counts.
 
     It reads the log alone, from its beginning, and prints as it finds. An entry that cannot fit is not looked into;
-    whether the log is whole, `jml audit verify` says.
+    whether the log is whole, `jml audit verify` says. Personal values stay sealed unless you say `--with-values`.
 
-    Example: `jml audit search --person 4711 --kind command_applied --since 2026-01-01`
+    Example: `jml audit search --person 4711 --kind command_applied --since 2026-01-01 --with-values`
     """
     with open_log(config, log) as opened:
         wanted = Filter(
@@ -59,10 +62,11 @@ def search(
         )
         found = 0
         for one in opened.entries(wanted):
+            entry = opened_entry(one, opened.keys) if with_values else one.entry
             if as_json:
-                sys.stdout.write(("[\n" if not found else ",\n") + to_json({"position": one.position, **one.entry}))
+                sys.stdout.write(("[\n" if not found else ",\n") + to_json({"position": one.position, **entry}))
             else:
-                print_entry(one.position, one.entry, name_of(one.subject, opened.keys))
+                print_entry(one.position, entry, name_of(one.subject, opened.keys))
             found += 1
             if found == limit:
                 break

@@ -159,6 +159,16 @@ def length(option: str, text: str) -> timedelta:
         raise UserError(f"{option} {text!r} is longer than there is time") from None
 
 
+def opened_entry(one: Recorded, keys: Keyring) -> dict[str, Any]:
+    """An entry with the worker id and what was sealed in it, as far as its key is at hand."""
+    more: dict[str, Any] = {}
+    if person := keys.person_of(one.subject) if one.subject else None:
+        more["person_id"] = person
+    if values := keys.open(one.entry):
+        more["values"] = values
+    return {**one.entry, **more}
+
+
 def print_entry(position: int, entry: dict[str, Any], person: str | None = None) -> None:
     """An entry as one line for people."""
     names = (person or entry.get("subject") or entry.get("person_id"), entry.get("app"))

@@ -15,6 +15,7 @@ from orchestrator.errors import (
     Rejected,
     ScimError,
     Unavailable,
+    Unconditional,
 )
 
 DEFAULT_WAIT = timedelta(seconds=5)
@@ -54,8 +55,10 @@ def classify(
         return ApplicationDown(
             f"the application redirects ({status}): check base_url, redirects are not followed", status
         )
-    if status in (412, 428):  # 428 wants an If-Match (RFC 6585, section 3), which a look brings
-        return Changed(f"the application holds a newer version of the resource ({status})")
+    if status == 412:
+        return Changed("the application holds a newer version of the resource (412)")
+    if status == 428:
+        return Unconditional("the application takes a change only with If-Match (428)")
     kind = scim_type(body)
     if kind == "noTarget":
         return NoTarget(f"the application has nothing at the place of a change ({status} noTarget)")

@@ -18,6 +18,7 @@ from orchestrator.errors import (
     NotFoundPage,
     Rejected,
     Unavailable,
+    Unconditional,
     UniquenessConflict,
 )
 from orchestrator.flows.account_call import Call
@@ -290,7 +291,8 @@ class Steps:
         except Changed as error:
             call.outdated += 1
             if call.outdated > MOST_OUTDATED:
-                raise Unavailable("somebody else keeps changing the account while we do (412)") from error
+                raise Unavailable(f"{error}, however often the account is read before a change") from error
+            self._application.insists |= isinstance(error, Unconditional)
             await self._get(call)
             return None
         except Ambiguous:

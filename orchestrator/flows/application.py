@@ -63,6 +63,8 @@ class Application:
         self.dialect = dialect
         self.creates_groups = creates_groups and dialect.creates_groups
         self.codec = codec_of(dialect)
+        self.insists = False
+        """On If-Match with every change, whatever it says of itself: it has answered 428."""
         self._overrides = overrides or Capabilities()
         self._set(Found())
 
@@ -195,7 +197,7 @@ class Application:
 
     def version(self, answer: ScimResponse) -> str | None:
         """The ETag of the resource in an answer, where the application honours If-Match."""
-        if not self.capabilities.etag:
+        if not (self.capabilities.etag or self.insists):
             return None
         if tag := answer.headers.get("etag"):
             return tag
@@ -214,6 +216,10 @@ class Application:
         """A GET of the groups of a name, without their members: there may be 50,000."""
         query = {"filter": f"displayName eq {quoted(name)}", "excludedAttributes": "members"}
         return ScimRequest("GET", self.found.groups, query=query)
+
+    def read_group(self, group_id: str) -> ScimRequest:
+        """A GET of one group, without its members."""
+        return ScimRequest("GET", self.group_path(group_id), query={"excludedAttributes": "members"})
 
     def create_group(self, name: str) -> ScimRequest:
         """A POST of an empty group."""

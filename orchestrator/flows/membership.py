@@ -17,7 +17,7 @@ from typing import TypeVar
 import structlog
 
 from orchestrator.domain.retry import Backoff
-from orchestrator.errors import Ambiguous, Changed, NoTarget, NotFoundPage, Rejected, Unavailable
+from orchestrator.errors import Ambiguous, Changed, NoTarget, NotFoundPage, Rejected, Unavailable, Unconditional
 from orchestrator.flows.account_call import all_asked
 from orchestrator.flows.application import Application, if_match
 from orchestrator.flows.calling import Caller
@@ -195,7 +195,8 @@ class Membership:
             except Changed as error:
                 outdated += 1
                 if outdated > MOST_OUTDATED:
-                    raise Unavailable("somebody else keeps changing a group while we do (412)") from error
+                    raise Unavailable(f"{error}, however often a group is read before a change") from error
+                self._application.insists |= isinstance(error, Unconditional)
                 continue
             if answer.status == 409:
                 raise Rejected("the application refuses the members of a group (409)")
@@ -210,7 +211,11 @@ class Membership:
         wants the group whole, so it is read before; nobody else changes it between the two but by If-Match."""
         application = self._application
         if application.capabilities.patch:
-            return application.members(group_id, add, remove)
+            change = application.members(group_id, add, remove)
+            if not application.insists:
+                return change
+            answer = await self._caller.call(application.read_group(group_id), urgent=urgent)
+            return if_match(change, application.version(answer))
         if not application.capabilities.put:
             raise Rejected("the application takes neither PATCH nor PUT of a group")
         answer = await self._caller.call(ScimRequest("GET", application.group_path(group_id)), urgent=urgent)

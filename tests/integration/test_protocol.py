@@ -93,6 +93,36 @@ async def test_a_change_of_somebody_elses_between_look_and_put_is_not_overwritte
         assert is_applied(await connector.office.progress("ada"), 2)
 
 
+async def test_an_application_that_wants_if_match_with_every_change_gets_it(database: Database) -> None:
+    """Also one that does not say so before it answers 428 (RFC 6585, section 3), for accounts and for groups."""
+    insists = Habits("insists", "", etags=True, insists=True)
+    async with connected(database, insists, discover=False) as (application, connector):
+        await connector.converge("ada", groups=["staff"])
+        await connector.converge("ada", groups=["staff", "leads"], title="Manager")
+        user = await application.user("ada")
+        assert user is not None
+        assert user["title"] == "Manager"
+        assert (await application.members("staff"), await application.members("leads")) == ({"ada"}, {"ada"})
+        application.calls.clear()
+        await connector.converge("bea", groups=["staff"])
+        made = [call.method for call in application.calls]
+        assert made[-3:] == ["POST", "GET", "PATCH"], "for a member of the group it need not be told twice"
+        await connector.converge("ada", state="inactive")
+        assert await application.active("ada") is False
+        await connector.converge("bea", state="absent")
+        assert await application.user("bea") is None
+
+
+async def test_an_application_that_wants_if_match_and_shows_no_version_is_no_endless_loop(database: Database) -> None:
+    async with connected(database, Habits("insists", "", insists=True)) as (application, connector):
+        await connector.converge("ada")
+        await connector.converge("ada", title="Manager")
+        progress = await connector.office.progress("ada")
+        assert progress.error is not None
+        assert "only with If-Match (428), however often the account is read" in progress.error
+        assert len([call for call in application.calls if call.method == "PATCH"]) <= 7
+
+
 async def test_somebody_who_never_stops_changing_the_account_is_waited_for(database: Database) -> None:
     async with connected(database, NO_PATCH, Putting) as (application, connector):
         await connector.converge("ada")

@@ -46,6 +46,8 @@ class Habits:
     filter_paths: bool = True
     patch_answers: Literal[200, 204] = 200
     etags: bool = False
+    insists: bool = False
+    """A change without If-Match is answered with 428."""
     required: frozenset[str] = frozenset()
     """Attributes without which a create is answered with 409."""
     one_value: frozenset[str] = frozenset()

@@ -126,6 +126,8 @@ class Vendor(Plain):
         wanted = next((value.decode() for name, value in request.headers if name.lower() == b"if-match"), None)
         if wanted is not None and self.habits.etags and wanted != _etag(self._table(request.path).get(id_)):
             raise ScimError(412, "the resource has changed")
+        if wanted is None and self.habits.insists:
+            raise ScimError(428, "say by If-Match what is to be changed")
 
     def _read(self, request: Request, id_: str) -> Request:
         """The request as SCIM 2.0 has it, once it has passed what the vendor checks."""

@@ -184,6 +184,18 @@ def test_personal_values_have_to_be_asked_for(jml: Jml, log: Path, format_: str)
     assert ("r-1" in kept) == (format_ in ("jsonl",)), "only the record itself has it, as it was recorded"
 
 
+@pytest.mark.usefixtures("keys")
+def test_a_search_shows_personal_values_where_they_are_asked_for(jml: Jml, log: Path) -> None:
+    search = ("audit", "search", "--kind", "command_applied", "--limit", "1")
+    (kept,) = jml(*search, "--json").json
+    assert not {"person_id", "values"} & set(kept)
+    (shown,) = jml(*search, "--json", "--with-values").json
+    assert shown == {**kept, "person_id": "4711", "values": {"account": "r-1"}}
+    assert '{"account":"r-1"}' in jml(*search, "--with-values").out
+    (unknown,) = jml(*search, "--json", "--with-values", "--log", log).json
+    assert unknown == kept, "a copy has no keys with it"
+
+
 # --- access -----------------------------------------------------------------------------------------------------------
 
 
