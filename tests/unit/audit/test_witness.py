@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from orchestrator.adapters.audit_witness import Witness
 from orchestrator.domain.merkle import consistency_proof, leaf_hash, perfect_root
 from orchestrator.domain.signed_note import COSIGNATURE, SigningKey, generate_key, parse_note, parse_signatures
 from orchestrator.domain.tlog import Checkpoint
+from orchestrator.domain.witness import MAX_REQUEST_BYTES
 from orchestrator.errors import ConfigError, WitnessRefused, WitnessUnavailable
 from orchestrator.flows.checkpoints import CheckpointFlow
 from orchestrator.testing.clock import ManualClock
@@ -119,6 +121,60 @@ async def test_a_damaged_memory_signs_nothing(witness: Witness, key: SigningKey,
     path.write_bytes(path.read_bytes().replace(b"\n7\n", b"\n1\n"))
     with pytest.raises(ConfigError, match="damaged"):
         Witness(tmp_path / "witness", key, [KEY.verifier], ManualClock(NOW)).open()
+
+
+@pytest.fixture
+async def client(witness: Witness) -> AsyncIterator[httpx.AsyncClient]:
+    application: Any = witness
+    transport = httpx.ASGITransport(application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://witness") as made:
+        yield made
+
+
+async def test_over_http_a_checkpoint_is_added_in_whatever_pieces_it_comes(client: httpx.AsyncClient) -> None:
+    async def pieces(body: bytes) -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 50):
+            yield body[start : start + 50]
+
+    answer = await client.post("/add-checkpoint", content=pieces(request(0, RECORDS)))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    behind = await client.post("/add-checkpoint", content=request(0, RECORDS))
+    assert (behind.status_code, behind.headers["content-type"], behind.text) == (409, "text/x.tlog.size", "20\n")
+    kept = await client.get(f"/{sha256(KEY.name.encode()).hexdigest()}/checkpoint")
+    assert kept.content == signed(RECORDS) + answer.content
+
+
+async def test_over_http_what_is_too_large_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield bytes(MAX_REQUEST_BYTES)
+
+    assert (await client.post("/add-checkpoint", content=bytes(MAX_REQUEST_BYTES))).status_code == 400
+    assert (await client.post("/add-checkpoint", content=endless())).status_code == 413
+    assert taken == 2
+
+
+MINE, OTHER = (f"/{sha256(name).hexdigest()}/checkpoint" for name in (KEY.name.encode(), b"another.example.com/log"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("GET", "/add-checkpoint", "not found\n"),
+        ("POST", MINE, "not found\n"),
+        ("POST", "/", "not found\n"),
+        ("GET", "/", "not found\n"),
+        ("GET", OTHER, "nothing was signed for this log\n"),
+        ("GET", MINE, "nothing was signed for this log\n"),
+    ],
+)
+async def test_over_http_there_is_nothing_else(client: httpx.AsyncClient, method: str, path: str, told: str) -> None:
+    answer = await client.request(method, path, content=request(0, RECORDS) if method == "POST" else None)
+    assert (answer.status_code, answer.text) == (404, told)
 
 
 async def test_requests_at_once_are_judged_one_after_the_other(witness: Witness) -> None:

@@ -84,11 +84,53 @@ async def test_others_make_way_while_somebody_leaves() -> None:
     assert served[-1] == "joiner 3"
 
 
+async def test_whoever_came_first_goes_first_whatever_is_asked() -> None:
+    turns, served = Turns(1), list[CallKind]()
+    held = await turns.take(urgent=False)
+    kinds = [CallKind.GROUP_WRITE, CallKind.READ, CallKind.GROUP_WRITE, CallKind.USER_CREATE]
+
+    async def take(kind: CallKind) -> None:
+        turn = await turns.take(kind, urgent=False)
+        served.append(kind)
+        turns.end(turn)
+
+    waiting = [asyncio.create_task(take(kind)) for kind in kinds]
+    await rounds()
+    turns.end(held)
+    await asyncio.gather(*waiting)
+    assert served == kinds
+
+
 async def test_one_slot_is_enough_to_go_on_while_somebody_leaves() -> None:
     turns = Turns(1)
     turns.make_way(True)
     turns.end(await turns.take(urgent=False))
     turns.end(await turns.take(urgent=True))
+    assert turns.under_way == 0
+
+
+async def test_only_what_was_sent_costs_budget() -> None:
+    turns = Turns(4, Budget([Limit("any", 1, 3600.0)]))
+    turns.end(await turns.take(urgent=False))
+    assert not turns.is_scarce(CallKind.READ)
+    turn = await turns.take(urgent=False)
+    turns.sends(turn)
+    turns.end(turn)
+    assert turns.is_scarce(CallKind.READ)
+
+
+async def test_whoever_gives_up_leaves_the_line_at_no_cost() -> None:
+    turns = Turns(1)
+    held = await turns.take(urgent=False)
+    turn = turns.line_up(CallKind.READ, urgent=False)
+    assert turns.give_up(turn)
+    assert await turns.granted(turn) is False
+    assert not turns.give_up(turn), "it is done"
+    assert not turns.give_up(held), "it has its turn"
+    last = turns.line_up(CallKind.READ, urgent=False)
+    turns.end(held)
+    assert await turns.granted(last), "nobody waits behind whoever is gone"
+    turns.end(last)
     assert turns.under_way == 0
 
 
