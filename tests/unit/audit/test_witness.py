@@ -230,6 +230,33 @@ async def test_a_log_is_witnessed_and_verify_believes_the_witness(
     assert not verify(folder, [KEY.verifier], witnesses=[stranger.verifier]).good
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "error", "told"),
+    [
+        (500, "", WitnessUnavailable, "answered 500: try again"),
+        (302, "", WitnessUnavailable, "answered 302: try again"),
+        (403, "", WitnessRefused, r"\(403\): the checkpoint is not signed by the key"),
+        (422, "", WitnessRefused, r"\(422\): .* the log was changed"),
+        (409, "soon", WitnessRefused, "409 without a size"),
+        (409, "5\n", WitnessUnavailable, "signed another checkpoint meanwhile"),
+        (409, "22\n", WitnessRefused, "signed a checkpoint of 22 entries and the log has 21"),
+        (200, "", WitnessRefused, "is no cosignature"),
+    ],
+)
+async def test_whatever_a_witness_answers_it_is_said_what_it_means(
+    key: SigningKey, tmp_path: Path, status: int, body: str, error: type[Exception], told: str
+) -> None:
+    folder = tmp_path / "audit"
+    await write_batches(folder, [entries(20)])
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, text=body))
+    async with httpx.AsyncClient(transport=transport) as client:
+        with pytest.raises(error, match=told):
+            await HttpWitness(folder, "http://witness", key.verifier, client).cosign(
+                (folder / "checkpoint").read_bytes()
+            )
+    assert not (folder / "witnessed").exists()
+
+
 async def test_a_log_that_was_cut_or_forked_is_refused(witness: Witness, key: SigningKey, tmp_path: Path) -> None:
     async with serving(witness) as url, httpx.AsyncClient() as client:
         await witness.add_checkpoint(request(0, RECORDS))
