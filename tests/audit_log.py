@@ -10,6 +10,7 @@ import orjson
 
 from orchestrator.adapters.audit_log import TiledLog, read_entries
 from orchestrator.adapters.audit_verify import verify
+from orchestrator.domain.audit_checks import EntryChecks, Findings
 from orchestrator.domain.signed_note import ED25519, SigningKey
 from orchestrator.flows.audit import AuditorEntries
 from orchestrator.flows.audit_writer import AuditWriter
@@ -83,3 +84,16 @@ def good(folder: Path, *keys: SigningKey) -> None:
     """The verifier finds nothing wrong with a log."""
     verdict = verify(folder, [key.verifier for key in keys or (KEY,)])
     assert verdict.good, verdict.problems
+
+
+def problems_later(records: Iterable[bytes]) -> list[str]:
+    """What `jml audit verify` would find in these entries were they to stand hours later, with nothing after them but
+    time: what was under way is over by then."""
+    findings = Findings()
+    checks = EntryChecks(findings)
+    for position, record in enumerate(records):
+        checks.see(position, record)
+    assert checks.last is not None
+    checks.last += timedelta(hours=5)
+    checks.finish()
+    return [str(problem) for problem in findings.problems]

@@ -187,7 +187,7 @@ def _show(outcome: Any, state: Path | None, console: Console) -> None:
     table = Table(
         title=f"{outcome.people} people, {outcome.events} HR events, {outcome.seconds:.1f} s", title_justify="left"
     )
-    for column in ("app", "accounts", "active", "expected", "groups", "members", "calls", "wrong"):
+    for column in ("app", "accounts", "active", "wanted", "groups", "members", "calls", "wrong"):
         table.add_column(column, justify="left" if column == "app" else "right")
     for one in outcome.verdicts:
         table.add_row(

@@ -219,6 +219,8 @@ class EntryChecks:
         if intent is not None and _fits(intent, outcome):
             del opened[writer]
             self._followed.discard(intent.position)
+        elif intent is not None and not details.get("calls") and _overtook(intent, outcome):
+            del opened[writer]
         elif details.get("calls") or entry["kind"] in _AFTER_CALLS:
             self._unintended[account, writer] = outcome
         self._follow(opened, writer)
@@ -286,6 +288,13 @@ class EntryChecks:
 
 def _fits(intent: _Intent, outcome: _Intent) -> bool:
     return intent.number < outcome.number and intent.revision == outcome.revision
+
+
+def _overtook(intent: _Intent, outcome: _Intent) -> bool:
+    """An intent of which nothing went out, because a newer revision was wanted by then, which needed no call."""
+    if intent.revision is None or outcome.revision is None:
+        return False
+    return intent.number < outcome.number and intent.revision < outcome.revision
 
 
 def _wrong(writer: Any, epoch: Any, sequence: Any, kind: Any, at: datetime, entry_id: Any) -> str | None:

@@ -20,9 +20,9 @@ TWINS = "+twins"
 """What follows the instant where that look is also for a second account, after a create was found open."""
 
 
-def calls_of(revision: int, now: datetime) -> str:
+def calls_of(revision: int, now: datetime, *, twins: bool = False) -> str:
     """Calls of this revision are about to go out."""
-    return f"{revision}@{timestamp(now)}"
+    return f"{revision}@{timestamp(now)}{TWINS if twins else ''}"
 
 
 def recheck(due: datetime, *, twins: bool = False) -> str:
@@ -44,7 +44,7 @@ def recheck_at(intent: str | None, now: datetime) -> datetime | None:
 def may_have_twins(progress: Progress) -> bool:
     """Whether a create may have been left open that can still make a second account."""
     intent = progress.intent
-    if intent is None or intent.startswith(RECHECK):
+    if intent is None or intent.startswith(RECHECK) or intent.endswith(TWINS):
         return intent is not None and intent.endswith(TWINS)
     return progress.remote_id is None
 
@@ -53,5 +53,5 @@ def lease_left(intent: str | None, now: datetime) -> float:
     """For how many seconds whoever wrote the intent may still send calls; none by a clock that is ahead of ours."""
     if intent is None or intent.startswith(RECHECK):
         return 0.0
-    age = (now - datetime.fromisoformat(intent.partition("@")[2])).total_seconds()
+    age = (now - datetime.fromisoformat(intent.partition("@")[2].removesuffix(TWINS))).total_seconds()
     return max(LEASE_SECONDS - age, 0.0) if age >= 0 else 0.0

@@ -93,6 +93,8 @@ class Call:
     doubted: bool = False
     """Whether a change was answered with 5xx: the application may have done it, and will not do it any more."""
     lease_until: float = 0.0
+    hurried: bool = False
+    """Whether access is to be taken away by now, whatever this run is for: it stands in nobody's way, nor in line."""
     settled: bool = False
     created: bool = False
     missed: bool = False
@@ -110,6 +112,7 @@ class Call:
     """Whether the account was looked for in this run."""
     name_taken: bool = False
     """Whether the last look found somebody else's account with the name."""
+    renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
     unexplained: int = 0
     """How often a name was refused and nobody was shown to have it."""
 
@@ -117,6 +120,18 @@ class Call:
     def urgent(self) -> bool:
         """Whether this run takes access away."""
         return takes_access(self.account.state) or (self.account.state == "staged" and self.remote.active is True)
+
+    @property
+    def goes_ahead(self) -> bool:
+        """Whether its calls go ahead of those that give access."""
+        return self.urgent or self.hurried
+
+    def hurry(self) -> None:
+        """Access is to be taken away by now. A run that has changed nothing yet asks what is wanted before it does; one
+        that has is finished ahead of the line, so that what it did is told, and not found out by looks."""
+        self.hurried = True
+        if self.remote.sent_at is None:
+            self.lease_until = 0.0
 
     def doubt(self, known: str | None) -> bool:
         """After a look at the account with the id `known`: whether a replica may have answered it whose picture is from
@@ -158,12 +173,13 @@ class Call:
         Raises Fenced when the account has a new owner by now, Outdated when it has a newer revision: somebody who came
         back in the meantime must not be put out.
         """
-        while asyncio.get_running_loop().time() > self.lease_until:
-            saved = await self.intend(self)
-            if saved is Saved.NOT:
-                raise Fenced
-            if saved is Saved.BEHIND:
-                raise Outdated
+        async with self.renewing:
+            while asyncio.get_running_loop().time() > self.lease_until:
+                saved = await self.intend(self)
+                if saved is Saved.NOT:
+                    raise Fenced
+                if saved is Saved.BEHIND:
+                    raise Outdated
         self.remote.sent_at = self.remote.sent_at or self.now()
 
     async def send(self, request: ScimRequest) -> ScimResponse:
@@ -171,7 +187,11 @@ class Call:
         may_send = self.hold_the_lease if request.method != "GET" else None
         try:
             answer = await self.caller.call(
-                request, urgent=self.urgent, correlation_id=self.account.correlation_id, may_send=may_send
+                request,
+                urgent=self.goes_ahead,
+                correlation_id=self.account.correlation_id,
+                may_send=may_send,
+                whom=(self.account.person_id,),
             )
         except Ambiguous:
             self.unsure = self.unsure or request.method != "GET"

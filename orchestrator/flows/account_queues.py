@@ -72,8 +72,9 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     `urgent` topics are always taken in, the others only while fewer than `room` commands wait. At most `width`
     accounts of the others are under way, so that memory stays bounded whatever the backlog. `is_stuck` says that
     nothing can finish now; `on_share` is told which part of all partitions this process holds, `on_urgent` whether any
-    account is under way for an urgent command; `beside` is how many accounts that are under way need nothing but
-    patience, and do not count: call `go_on` when it grows.
+    account is under way for an urgent command, and `on_hurry` of each that comes for an account that is under way.
+    `beside` is how many accounts that are under way need nothing but patience, and do not count: call `go_on` when it
+    grows.
     """
 
     def __init__(
@@ -86,12 +87,15 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         is_stuck: Callable[[], bool] = lambda: False,
         on_share: Callable[[float], None] | None = None,
         on_urgent: Callable[[bool], None] = lambda _: None,
+        on_hurry: Callable[[str], None] = lambda _: None,
         beside: Callable[[], int] = lambda: 0,
     ) -> None:
         self._process = process
         self._is_stuck = is_stuck
         self._on_share = on_share
         self._on_urgent = on_urgent
+        self._on_hurry = on_hurry
+        self._hurried: set[str] = set()
         self._beside = beside
         self._urgent = set(urgent)
         self._width = width
@@ -135,6 +139,8 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 waiting.append((partition, record.offset))
                 if record.topic in self._urgent and key not in self._running:
                     self._start(key, ordinary=False)
+                elif record.topic in self._urgent:
+                    self._hurry(key)
                 continue
             self._waiting[key] = [(partition, record.offset)]
             if record.topic in self._urgent:
@@ -158,6 +164,13 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._count(1, ordinary=ordinary)
         self._running[key] = asyncio.create_task(self._run(key, ordinary=ordinary), name=f"account {key}")
 
+    def _hurry(self, key: str) -> None:
+        """It is under way, perhaps for something else and at the end of a line."""
+        if key not in self._hurried:
+            self._hurried.add(key)
+            self._count(1, ordinary=False)
+        self._on_hurry(key)
+
     def _count(self, more: int, *, ordinary: bool) -> None:
         self._under_way[ordinary] += more
         if not ordinary:
@@ -176,6 +189,9 @@ class AccountQueues(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             self._pending -= len(self._waiting.pop(key, ()))
             del self._running[key]
             self._count(-1, ordinary=ordinary)
+            if key in self._hurried:
+                self._hurried.discard(key)
+                self._count(-1, ordinary=False)
             self._start_ready()
             self._pause_or_resume()
 

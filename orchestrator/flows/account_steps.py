@@ -172,8 +172,10 @@ class Steps:
         if not application.can_patch(remote.resource, wanted):
             if not application.capabilities.put:
                 raise Rejected("the application takes neither PATCH nor PUT of an account")
-            if remote.shown is None and not await self._look(call) and remote.shown is None:
-                raise call.too_soon()
+            if remote.shown is None:
+                await self._look_anew(call)
+            if remote.id is not None and remote.shown is None:
+                raise call.too_soon()  # nothing shows what else it holds, which a PUT would take away
         if remote.id is None:
             return None
         if application.can_patch(remote.resource, wanted):
@@ -264,11 +266,17 @@ class Steps:
             return
         call.unsure = True  # should some of the groups fail, nobody says which did not
         await self._membership.change(
-            remote.id, add=add, remove=remove, urgent=call.urgent, may_send=call.hold_the_lease
+            remote.id, add=add, remove=remove, urgent=call.goes_ahead, may_send=call.hold_the_lease
         )
         call.unsure = call.forgot = False
         remote.added, remote.removed = tuple(add), tuple(remove)
         remote.groups = wanted
+
+    def hurry(self, call: Call) -> None:
+        """Access is to be taken away by now: what of this run stands in line goes ahead."""
+        call.hurry()
+        self._membership.hurry(call.remote.id)
+        call.caller.hurry({call.account.person_id, call.remote.id or call.account.person_id})
 
     # --- what is there --------------------------------------------------------------------------------------------
 
@@ -286,14 +294,14 @@ class Steps:
             if request.method != "PATCH" or call.refused is not None or call.remote.shown is not None:
                 raise
             call.refused = request, error
-            await self._get(call)
+            await self._look_anew(call)
             return None
         except Changed as error:
             call.outdated += 1
             if call.outdated > MOST_OUTDATED:
                 raise Unavailable(f"{error}, however often the account is read before a change") from error
             self._application.insists |= isinstance(error, Unconditional)
-            await self._get(call)
+            await self._look_anew(call)
             return None
         except Ambiguous:
             if call.settled:
@@ -311,11 +319,28 @@ class Steps:
         if call.missed:
             raise Rejected("the application shows an account and answers 404 to a change of it")
         call.missed = call.unsure = True
+        known, active = call.remote.id, call.remote.active
         await self._find(call)
         call.unsure = False
-        if call.remote.id is None and takes_access(call.account.state):
+        if call.remote.id is not None:
+            if not call.doubt(known) and call.remote.active is not active:
+                call.recheck_at = self._clock.now() + OPEN_INTENT
+        elif takes_access(call.account.state):
             # It was there when we looked last. Should all of this have come from a replica that is behind, it is again.
             call.recheck_at = self._clock.now() + OPEN_INTENT
+
+    async def _look_anew(self, call: Call) -> bool:
+        """Before a change, or after one that was not done; False where what it shows is not believed. A look that
+        contradicts what we remember may be older than it: it is taken once more when no replica can be that far
+        behind."""
+        remote = call.remote
+        known, active = remote.id, remote.active
+        await self._find(call)
+        if call.doubt(known):
+            return False
+        if (remote.id, remote.active) != (known, active):
+            call.recheck_at = self._clock.now() + OPEN_INTENT
+        return True
 
     async def is_the_only_one(self, call: Call) -> None:
         """After a create was left open, once it cannot arrive any more: whether it made a second account.

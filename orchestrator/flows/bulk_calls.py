@@ -7,7 +7,7 @@ See decision 0031.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import ceil
@@ -99,6 +99,7 @@ class BulkCalls:
         urgent: bool,
         correlation_id: str = "",
         may_send: Callable[[], Awaitable[None]] | None = None,
+        whom: Collection[str] = (),
     ) -> ScimResponse:
         """See `Caller.call`: the same answers and errors, whether the call goes alone or not."""
         turn: Turn | None = None
@@ -106,7 +107,7 @@ class BulkCalls:
             kind = kind_of(request.method, request.path)
             while self._takes(kind):
                 await self._caller.gate.passed()
-                rider = _Rider(_operation(request), may_send, self._caller.turns.line_up(kind, urgent=False))
+                rider = _Rider(_operation(request), may_send, self._caller.turns.line_up(kind, urgent=False, whom=whom))
                 if await self._leads(rider, self._lines[kind]):
                     others = self._others(rider, kind)
                     if not others:
@@ -119,8 +120,12 @@ class BulkCalls:
                 if outcome is _Next.ALONE:
                     break
         return await self._caller.call(
-            request, urgent=urgent, correlation_id=correlation_id, may_send=may_send, turn=turn
+            request, urgent=urgent, correlation_id=correlation_id, may_send=may_send, whom=whom, turn=turn
         )
+
+    def hurry(self, whom: Collection[str]) -> None:
+        """See `Turns.hurry`: where one of them leads, others still go along."""
+        self._caller.hurry(whom)
 
     def _takes(self, kind: CallKind) -> bool:
         """Whether such a change may go together with others, as far as anybody knows."""

@@ -5,7 +5,7 @@ A call passes the gate, waits for its turn, and looks at the gate again, which m
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -117,8 +117,13 @@ class Calls(Protocol):
         urgent: bool,
         correlation_id: str = "",
         may_send: Callable[[], Awaitable[None]] | None = None,
+        whom: Collection[str] = (),
     ) -> ScimResponse:
         """See `Caller.call`."""
+        ...
+
+    def hurry(self, whom: Collection[str]) -> None:
+        """See `Turns.hurry`."""
         ...
 
 
@@ -157,21 +162,23 @@ class Caller:
         urgent: bool,
         correlation_id: str = "",
         may_send: Callable[[], Awaitable[None]] | None = None,
+        whom: Collection[str] = (),
         turn: Turn | None = None,
     ) -> ScimResponse:
         """Send when the gate is open and a slot is free. `may_send` is asked at the last moment and may raise; what it
         awaits holds the slot, so that nobody has to stand in line again afterwards.
 
         While the application is out of order the call waits for a probe to succeed, and is sent then. A call that is
-        still forbidden after that is refused for its own sake. `turn` is one that was taken already. Raises the other
-        errors of `ports.ScimTransport` and `domain.outcome`; 404 and 409 are returned.
+        still forbidden after that is refused for its own sake. `whom` it is about, see `Turns.hurry`; `turn` is one
+        that was taken already. Raises the other errors of `ports.ScimTransport` and `domain.outcome`; 404 and 409 are
+        returned.
         """
         refused = 0
         kind = kind_of(request.method, request.path)
         while True:
             if turn is None:
                 await self.gate.passed()
-                turn = await self.turns.take(kind, urgent=urgent)
+                turn = await self.turns.take(kind, urgent=urgent, whom=whom)
             try:
                 if may_send is not None:
                     await may_send()
@@ -186,6 +193,10 @@ class Caller:
             finally:
                 self.turns.end(turn)
                 turn = None
+
+    def hurry(self, whom: Collection[str]) -> None:
+        """See `Turns.hurry`."""
+        self.turns.hurry(whom)
 
     async def look(self, request: ScimRequest, *, urgent: bool = True) -> ScimResponse:
         """Send a question that may well be refused, and return whatever came back: no answer to it says anything of the

@@ -96,10 +96,19 @@ class Converge:
         self._parked_leaver = parked_leaver
         self._ready = ready
         self._chance = random.Random()
-        self._ours: dict[str, float] = {}
+        self._ours: dict[str, tuple[float, str]] = {}
+        self._runs: dict[str, Call] = {}
+        self._hurried: set[str] = set()
 
     async def __call__(self, person_id: str) -> None:
         """Bring the account to its newest desired state, or to a retry row, or park it. Never raises a ScimError."""
+        try:
+            await self._converge(person_id)
+        finally:
+            self._runs.pop(person_id, None)
+            self._hurried.discard(person_id)
+
+    async def _converge(self, person_id: str) -> None:
         lost = False
         while True:
             row = await self._loader.load(person_id)
@@ -112,7 +121,7 @@ class Converge:
             account = replace(account, resource=numbered(plain, self._unique, progress.number))
             if not lost and _is_settled(account, progress) and _is_linked(account, progress):
                 return
-            theirs = progress.intent is not None and person_id not in self._ours
+            theirs = progress.intent is not None and self._ours.get(person_id, (0.0, ""))[1] != progress.intent
             if (lost or theirs) and await self._let_finish(progress):
                 continue
             read_back = lost or progress.intent is not None
@@ -122,6 +131,13 @@ class Converge:
                 lost = True
             except Outdated:  # what we know of the account is true: we are the ones who had it
                 lost = False
+
+    def hurry(self, person_id: str) -> None:
+        """Access is to be taken away from somebody whose account is under way for something else: what of it stands in
+        line goes ahead, and gives way where it was to change anything."""
+        self._hurried.add(person_id)
+        if (call := self._runs.get(person_id)) is not None:
+            self._steps.hurry(call)
 
     async def _linked(self, account: Account, progress: Progress) -> tuple[Account, Progress, str | None]:
         """The account with the id of the one it refers to, as that is now, and that id."""
@@ -154,7 +170,8 @@ class Converge:
             await self._ready()
         due = recheck_at(progress.intent, self._clock.now())
         call = Call(self.intend, self._caller, account, progress, remote, due, self._clock.now, unsure=read_back)
-        call.plain, call.twins = plain, may_have_twins(progress)
+        call.plain, call.twins, call.hurried = plain, may_have_twins(progress), account.person_id in self._hurried
+        self._runs[account.person_id] = call
         intended = {"state": account.state, "read_back": read_back}
         entry = self._entry(AuditKind.CALL_INTENDED, account, intended)
         saved = await self.intend(call, entry)
@@ -199,7 +216,7 @@ class Converge:
             remote_id=remote.id,
             active=remote.active,
             resource=remote.resource,
-            intent=calls_of(account.revision, sent_at),
+            intent=calls_of(account.revision, sent_at, twins=call.twins),
             groups=_either(call.remote.groups, account.groups),
         )
         intended = _dated(intended, call.progress, remote, sent_at)
@@ -208,7 +225,7 @@ class Converge:
             return saved
         call.progress = replace(intended, version=intended.version + 1)
         call.lease_until = lease_until
-        self._note_lease(account.person_id, lease_until)
+        self._note_lease(account.person_id, lease_until, intended.intent or "")
         return saved
 
     async def _overtaken(self, call: Call, before: Progress) -> bool:
@@ -223,12 +240,12 @@ class Converge:
                 return False
         raise Outdated
 
-    def _note_lease(self, person_id: str, until: float) -> None:
+    def _note_lease(self, person_id: str, until: float, intent: str) -> None:
         """An open intent of our own needs no waiting for: whoever sent those calls is not going to send more."""
         now = asyncio.get_running_loop().time()
         self._ours.pop(person_id, None)
-        self._ours[person_id] = until
-        while len(self._ours) > KEPT_LEASES and self._ours[oldest := next(iter(self._ours))] <= now:
+        self._ours[person_id] = until, intent
+        while len(self._ours) > KEPT_LEASES and self._ours[oldest := next(iter(self._ours))][0] <= now:
             del self._ours[oldest]  # the oldest ends first
 
     # --- how it ended ---------------------------------------------------------------------------------------------

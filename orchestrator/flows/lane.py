@@ -109,6 +109,7 @@ class Lanes:
             is_stuck=self._is_stuck,
             on_share=self._caller.turns.resize,
             on_urgent=self._caller.turns.make_way,
+            on_hurry=converge.hurry,
             beside=lambda: self._membership.waiting,
         )
         self._state = "open"

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from orchestrator.domain.account import Account, AccountStatus, Progress
-from orchestrator.domain.intent import lease_left, recheck
+from orchestrator.domain.intent import lease_left, may_have_twins, recheck, recheck_at
 from orchestrator.domain.sealing import Subject
 from orchestrator.errors import Unlinked, UserError
 from orchestrator.flows.audit_writer import AuditWriter, Entry
@@ -46,7 +46,7 @@ async def link(
         learned = replace(_forgotten(progress), remote_id=remote_id)
         pending = replace(
             learned,
-            intent=recheck(now),
+            intent=_still_open(progress, now),
             status=AccountStatus.PENDING,
             attempts=0,
             error_code=None,
@@ -80,7 +80,7 @@ async def unlink(
             raise UserError(f"{person_id} has no linked account in {app}")
         parked = replace(
             _forgotten(progress),
-            intent=recheck(now),  # whoever takes it up reads back before making anything
+            intent=_still_open(progress, now),  # whoever takes it up reads back before making anything
             status=AccountStatus.PARKED,
             error_code=Unlinked.code,
             error=f"{operator} unlinked the account",
@@ -99,6 +99,12 @@ def _found(row: tuple[Account, Progress] | None, app: str, person_id: str, now: 
     if lease_left(row[1].intent, now) > 0:
         raise UserError(f"the connector is at work on {person_id}'s account in {app}: try again in ten seconds")
     return row
+
+
+def _still_open(progress: Progress, now: datetime) -> str:
+    """Read it back, and once more when a call that was left open cannot arrive any more."""
+    due = recheck_at(progress.intent, now)
+    return recheck(due or now, twins=due is not None and may_have_twins(progress))
 
 
 def _forgotten(progress: Progress) -> Progress:

@@ -43,6 +43,9 @@ FIXED = "id:"
 _BACKOFF = Backoff(base=0.1, most=10)
 
 
+_Ask = Callable[[ScimRequest], Awaitable[ScimResponse]]
+
+
 class _Fewer(Exception):
     """Somebody no longer stands behind a change that was about to be sent."""
 
@@ -85,6 +88,7 @@ class Membership:
         self._ids: dict[str, str] = {}
         self._waiting: dict[str, list[_Change]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._changes: dict[str, list[_Change]] = {}
         self._chance = random.Random()
 
     async def change(
@@ -108,15 +112,22 @@ class Membership:
             if name not in self._tasks:
                 self._tasks[name] = asyncio.create_task(self._run(name), name=f"group {self._app}")
         self._accounts += 1
+        self._changes[member] = [change for _, change in changes]
         if self._on_waiting is not None:
             self._on_waiting()
         try:
             outcomes = await asyncio.gather(*(change.done for _, change in changes), return_exceptions=True)
         finally:
             self._accounts -= 1
+            self._changes.pop(member, None)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+
+    def hurry(self, member: str | None) -> None:
+        """What is under way for this member goes with whoever takes access away."""
+        for change in self._changes.get(member or "", ()):
+            change.urgent = True
 
     @property
     def waiting(self) -> int:
@@ -176,18 +187,19 @@ class Membership:
     async def _patch(self, name: str, changes: list[_Change]) -> None:
         add = [change.member for change in changes if change.add]
         remove = [change.member for change in changes if not change.add]
-        urgent = any(change.urgent for change in changes)
+        call = partial(self._call, changes)
         missed = outdated = 0
         while missed < 2:
-            group_id = await self._group_id(name, create=bool(add), urgent=urgent)
+            group_id = await self._group_id(name, call, create=bool(add))
             if group_id is None:
                 return  # nobody is a member of a group that does not exist
-            request = await self._request(group_id, add, remove, urgent=urgent)
+            request = await self._request(group_id, add, remove, call)
             if request is None:
                 missed += 1
+                await self._forget(name)
                 continue
             try:
-                answer = await self._caller.call(request, urgent=urgent, may_send=partial(self._all_stand_by, changes))
+                answer = await call(request, may_send=partial(self._all_stand_by, changes))
             except NotFoundPage:
                 if name.startswith(FIXED):
                     raise  # nothing else can be asked for it
@@ -206,7 +218,15 @@ class Membership:
             await self._forget(name)
         raise Rejected("the application does not know a group, or a member, that it showed before (404)")
 
-    async def _request(self, group_id: str, add: list[str], remove: list[str], *, urgent: bool) -> ScimRequest | None:
+    async def _call(
+        self, changes: list[_Change], request: ScimRequest, may_send: Callable[[], Awaitable[None]] | None = None
+    ) -> ScimResponse:
+        """A call for all of them; it goes ahead where one of them does by then."""
+        whom = [change.member for change in changes]
+        urgent = any(change.urgent for change in changes)
+        return await self._caller.call(request, urgent=urgent, may_send=may_send, whom=whom)
+
+    async def _request(self, group_id: str, add: list[str], remove: list[str], call: _Ask) -> ScimRequest | None:
         """The change of the members; None when the group has to be looked up again. An application without PATCH
         wants the group whole, so it is read before; nobody else changes it between the two but by If-Match."""
         application = self._application
@@ -214,11 +234,13 @@ class Membership:
             change = application.members(group_id, add, remove)
             if not application.insists:
                 return change
-            answer = await self._caller.call(application.read_group(group_id), urgent=urgent)
+            answer = await call(application.read_group(group_id))
+            if answer.status == 404:
+                return None
             return if_match(change, application.version(answer))
         if not application.capabilities.put:
             raise Rejected("the application takes neither PATCH nor PUT of a group")
-        answer = await self._caller.call(ScimRequest("GET", application.group_path(group_id)), urgent=urgent)
+        answer = await call(ScimRequest("GET", application.group_path(group_id)))
         shown = application.user(answer)
         if answer.status == 404 or shown is None:
             return application.members(group_id, add, remove) if answer.status == 404 else None
@@ -240,15 +262,15 @@ class Membership:
         if any(change.done.done() for change in changes):
             raise _Fewer
 
-    async def _group_id(self, name: str, *, create: bool, urgent: bool) -> str | None:
+    async def _group_id(self, name: str, call: _Ask, *, create: bool) -> str | None:
         if name.startswith(FIXED):
             return name.removeprefix(FIXED)
         if name in self._ids:
             return self._ids[name]
         stored = await self._patiently(lambda: self._store.group_ids(self._app, [name]))
-        group_id = stored.get(name) or await self._find(name, urgent=urgent)
+        group_id = stored.get(name) or await self._find(name, call)
         if group_id is None and create:
-            group_id = await self._create(name, urgent=urgent)
+            group_id = await self._create(name, call)
         if group_id is not None:
             self._ids[name] = group_id
             await self._patiently(lambda: self._store.save_group_id(self._app, name, group_id))
@@ -257,33 +279,33 @@ class Membership:
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         return await patiently(ask, app=self._app, backoff=_BACKOFF, chance=self._chance)
 
-    async def _find(self, name: str, *, urgent: bool) -> str | None:
+    async def _find(self, name: str, call: _Ask) -> str | None:
         if not self._application.capabilities.filter:
-            listing = groups(partial(self._caller.call, urgent=urgent), self._application)
+            listing = groups(call, self._application)
             named = [row async for row in listing if row.get("displayName") == name]
         else:
-            answer = await self._caller.call(self._application.find_group(name), urgent=urgent)
+            answer = await call(self._application.find_group(name))
             page = self._application.page(answer)
             named = page.rows if page is not None else []
         found = [str(one["id"]) for one in named if one.get("displayName") == name]
         return min(found) if found else None
 
-    async def _create(self, name: str, *, urgent: bool) -> str:
+    async def _create(self, name: str, call: _Ask) -> str:
         if not self._application.creates_groups:
             raise Rejected("a group that this account needs does not exist, and groups are not created there")
         now = self._clock.now()
         if not await self._patiently(lambda: self._store.claim_group(self._app, name, now=now, until=now + CLAIM)):
             raise Unavailable("another process is creating a group that this account needs")
         try:
-            answer = await self._caller.call(self._application.create_group(name), urgent=urgent)
+            answer = await call(self._application.create_group(name))
         except Ambiguous:
-            if found := await self._find(name, urgent=urgent):
+            if found := await self._find(name, call):
                 return found
             raise
         created = self._application.user(answer)
         if answer.status in (200, 201) and created is not None:
             return str(created["id"])
-        if found := await self._find(name, urgent=urgent):
+        if found := await self._find(name, call):
             return found
         raise Rejected(f"the application did not create a group ({answer.status})")
 

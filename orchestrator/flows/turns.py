@@ -6,6 +6,7 @@ budget would sit in every slot, or room in the budget would go to calls that hav
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from math import ceil, inf
 
@@ -25,6 +26,8 @@ class Turn:
     granted: "asyncio.Future[bool]"
     """True when the call may go out, False when another one took it along."""
     number: int
+    whom: Collection[str] = ()
+    """Whose account, or member of a group, the call is about."""
     sent: float | None = field(default=None)
     """When the call went out; None while it has not."""
 
@@ -44,15 +47,15 @@ class Turns:
         }  # the urgent ones are looked at first
         self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, kind: CallKind = CallKind.READ, *, urgent: bool) -> Turn:
+    async def take(self, kind: CallKind = CallKind.READ, *, urgent: bool, whom: Collection[str] = ()) -> Turn:
         """Wait for a turn."""
-        turn = self.line_up(kind, urgent=urgent)
+        turn = self.line_up(kind, urgent=urgent, whom=whom)
         await self.granted(turn)
         return turn
 
-    def line_up(self, kind: CallKind, *, urgent: bool) -> Turn:
+    def line_up(self, kind: CallKind, *, urgent: bool, whom: Collection[str] = ()) -> Turn:
         """Stand in line, without waiting yet; see `granted`."""
-        turn = Turn(kind, urgent, asyncio.get_running_loop().create_future(), self._number)
+        turn = Turn(kind, urgent, asyncio.get_running_loop().create_future(), self._number, whom)
         self._number += 1
         self._waiting[urgent][kind].append(turn)
         self._grant()
@@ -73,6 +76,15 @@ class Turns:
             return False
         turn.granted.set_result(False)
         return True
+
+    def hurry(self, whom: Collection[str]) -> None:
+        """Calls about one of them that stand in line go ahead from now on, like those that take access away."""
+        for kind, line in self._waiting[False].items():
+            for turn in [one for one in line if any(name in whom for name in one.whom)]:
+                line.remove(turn)
+                turn.urgent = True
+                self._waiting[True][kind].append(turn)
+        self._grant()
 
     @property
     def under_way(self) -> int:

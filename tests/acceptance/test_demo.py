@@ -20,6 +20,7 @@ from orchestrator.demo.expectation import Expected, expected_accounts
 from orchestrator.demo.generate import generate
 from orchestrator.demo.servers.asgi import BASE_PATH
 from tests.acceptance.fleet import JML, ROOT, made
+from tests.audit_log import problems_later
 
 APPS = [application.name for application in APPLICATIONS]
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
@@ -59,8 +60,9 @@ def test_it_is_exact_on_people_it_has_never_seen_and_keeps_everything(rehires: P
         assert told["differences"] == []
 
     assert (state / "jml.db").exists()
-    entries = [orjson.loads(entry) for _, entry in read_entries(state / "audit")]
+    entries = [entry for _, entry in read_entries(state / "audit")]
     assert len(entries) == outcome["audit_entries"]
+    assert problems_later(entries) == [], "every call that was intended has an outcome, or is explained by another one"
     held = orjson.loads(exported.read_bytes())
     assert held.keys() == set(APPS)
     for application in APPLICATIONS:

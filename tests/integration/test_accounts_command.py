@@ -144,6 +144,20 @@ async def test_nobody_is_linked_while_the_connector_is_at_work(
             await act
 
 
+async def test_a_create_that_may_still_arrive_is_looked_for_after_somebody_was_linked(
+    connector: Connector, application: Application, office: Office, clock: SimulatedClock
+) -> None:
+    await office.wants("ada")
+    await office.leaves_open("ada")
+    clock.advance_to(clock.now() + timedelta(seconds=intent.LEASE_SECONDS))
+    store, writer = SqlReconcileStore(office.database), AuditWriter("operator", clock.now())
+    other = await application.put_in(userName="other@example.com")
+    await linking.link("crm", "ada", other, store, writer, operator="nina", reason="x", now=clock.now())
+    linked = await office.progress("ada")
+    assert intent.recheck_at(linked.intent, clock.now()) == clock.now() + intent.OPEN_INTENT
+    assert intent.may_have_twins(linked)
+
+
 async def _told(office: Office, connector: Connector) -> list[Mapping[str, Any]]:
     entries = await told(office.database, connector.audit)
     return [one for one in entries if str(one["kind"]).startswith("account_") and "linked" in one["kind"]]

@@ -55,7 +55,7 @@ class Desk:
         self.loop = loop
         self.store = MemoryStore()
         self.lanes = self.connector("connector")
-        self._revision = 0
+        self._revisions: dict[str, int] = {}
 
     def connector(self, name: str) -> Lanes:
         """One more process that has the application's lanes."""
@@ -80,14 +80,16 @@ class Desk:
         await self.decide(state, title=title, groups=groups)
         await self.converge()
 
-    async def decide(self, state: DesiredState = "active", *, title: str = "", groups: Iterable[str] = ()) -> None:
+    async def decide(
+        self, state: DesiredState = "active", *, title: str = "", groups: Iterable[str] = (), who: str = WHO
+    ) -> None:
         """A new revision, and nobody does anything."""
-        self._revision += 1
-        resource = {"userName": WHO, "externalId": WHO, **({"title": title} if title else {})}
-        account = Account(WHO, "crm", self._revision, state, resource, tuple(groups), START, "hr#1", "c", "p")
-        person = Person(WHO, decision=Decision(START, "active", "employee", "p"))
+        self._revisions[who] = revision = self._revisions.get(who, 0) + 1
+        resource = {"userName": who, "externalId": who, **({"title": title} if title else {})}
+        account = Account(who, "crm", revision, state, resource, tuple(groups), START, "hr#1", "c", "p")
+        person = Person(who, decision=Decision(START, "active", "employee", "p"))
         async with self.store.resolve.transaction() as transaction:
-            await transaction.load([WHO])
+            await transaction.load([who])
             await transaction.save(ResolveChanges(persons=[person], accounts=[account]), now=self.clock.now())
 
     async def converge(self, lanes: Lanes | None = None) -> None:

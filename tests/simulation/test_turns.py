@@ -2,18 +2,25 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+
+import pytest
+from aiokafka import TopicPartition
 
 from orchestrator.domain.intent import LEASE_SECONDS
 from orchestrator.errors import RateLimited
 from orchestrator.flows.account_call import Fenced, all_asked
+from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.calling import Caller
 from orchestrator.ports import ApplicationHealth, ScimRequest
 from orchestrator.simulation.loop import Process, current_process
 from orchestrator.testing.scim import Habits, Plan
 from orchestrator.testing.tables import Calm
-from tests.simulation.desk import Desk, at_the_desk
+from schemas.envelope import Message
+from tests.audit_log import problems_later
+from tests.simulation.desk import WHO, Desk, at_the_desk
+from tests.unit.flows.fakes import FakeRecord
 
 
 def test_a_probe_keeps_to_retry_after() -> None:
@@ -92,10 +99,25 @@ def test_a_process_that_is_frozen_while_it_renews_its_lease_looks_at_it_once_mor
     at_the_desk(story)
 
 
+def recorded(desk: Desk) -> list[bytes]:
+    """What the connector records from now on, as it is stamped: here no transaction is lost."""
+    writer, entries = desk.lanes._saver._writer, list[bytes]()
+    stamp = writer.stamp
+
+    def keep(some: Sequence[Entry]) -> list[Message]:
+        messages = stamp(some)
+        entries.extend(message.value for message in messages)
+        return messages
+
+    writer.stamp = keep  # type: ignore[method-assign,assignment]  # to listen
+    return entries
+
+
 def test_somebody_who_came_back_while_the_application_made_us_wait_is_not_put_out() -> None:
     """The deactivation stood before a closed gate when the return was decided, and went out all the same."""
 
     async def story(desk: Desk) -> None:
+        entries = recorded(desk)
         await desk.want("active")
         desk.lanes._caller.gate.hold_until(desk.clock.now() + timedelta(seconds=LEASE_SECONDS + 5))
         await desk.decide("inactive")
@@ -106,12 +128,14 @@ def test_somebody_who_came_back_while_the_application_made_us_wait_is_not_put_ou
         assert desk.made("PATCH", "DELETE") == []
         assert desk.progress.applied_revision == 3
         assert asyncio.get_running_loop().time() < LEASE_SECONDS + 6, "it has waited for nobody but the application"
+        assert problems_later(entries) == [], "an intent of which nothing came is explained by what overtook it"
 
     at_the_desk(story)
 
 
 def test_somebody_who_came_back_while_the_store_was_down_is_not_put_out() -> None:
     async def story(desk: Desk) -> None:
+        entries = recorded(desk)
         await desk.want("active")
         await desk.decide("inactive")
         desk.store.tables.weather = BackMeanwhile(desk)
@@ -119,6 +143,70 @@ def test_somebody_who_came_back_while_the_store_was_down_is_not_put_out() -> Non
         assert desk.made("GET", "PATCH", "DELETE") == [], "nothing went out, so there is nothing to look after"
         assert desk.progress.applied_revision == 3
         assert desk.progress.intent is None
+        assert problems_later(entries) == []
+
+    at_the_desk(story)
+
+
+def test_the_groups_of_an_account_do_not_fence_each_other_off() -> None:
+    """Two of them stood before a closed gate, and both renewed the one lease at once."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.lanes._caller.gate.hold_until(desk.clock.now() + timedelta(seconds=LEASE_SECONDS + 5))
+        await desk.want("active", groups=["design", "staff"])
+        assert [one.groups for one in desk.accounts] == [{"design", "staff"}]
+        assert asyncio.get_running_loop().time() < LEASE_SECONDS + 6
+        assert desk.progress.intent is None
+
+    at_the_desk(story)
+
+
+class Held:
+    """The offsets of a subscription that nobody else wants."""
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """See `Offsets`."""
+        return bool(offsets)
+
+    def partitions(self) -> int:
+        """See `Offsets`."""
+        return 2
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """See `Offsets`."""
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """See `Offsets`."""
+
+
+@pytest.mark.parametrize("groups", [(), ("staff",)], ids=["account", "group"])
+def test_a_leaver_whose_account_stands_in_the_line_of_joiners_goes_ahead(groups: tuple[str, ...]) -> None:
+    """A change of the account had come in before, and waited behind forty joiners of a slow application: the leaver
+    waited with it, for two minutes."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        queues = desk.lanes.queues
+        queues.attach(Held())
+        deprovision, provision = desk.lanes.topics
+        await queues.on_partitions_assigned([TopicPartition(deprovision, 0), TopicPartition(provision, 0)])
+        desk.when("POST /Users", *[Plan(answered=5.0)] * 100)
+        people = [f"p{number}" for number in range(40)]
+        for one in people:
+            await desk.decide(who=one)
+        await desk.decide(title="" if groups else "new", groups=groups)
+        await queues([FakeRecord(provision, 0, at, one.encode()) for at, one in enumerate([*people, WHO])])
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        await desk.decide("inactive")
+        await queues([FakeRecord(deprovision, 0, 0, WHO.encode())])
+        while desk.app.state("u1").active:  # type: ignore[union-attr]  # it is never deleted
+            await asyncio.sleep(0.1)
+        assert asyncio.get_running_loop().time() - began < 5.5, "four slots are taken for five seconds each"
+        assert desk.made("PATCH") == [200], "the change that was overtaken did not go out"
+        assert len(desk.accounts) < len(people), "most of them still wait"
+        await queues.close()
 
     at_the_desk(story)
 

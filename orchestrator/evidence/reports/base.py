@@ -115,6 +115,8 @@ def make(
     seen.check(question)
     cutoff = question.cutoff or seen.ended
     rows = tuple(reading.rows(cutoff))
+    if not rows and question.until is not None and seen.first is not None and question.until <= seen.first:
+        raise _too_early(question.until, seen.first)
     counted = size if size is not None else seen.entries
     return Finished(report, question, rows, cutoff, seen.began, seen.ended, seen.counted, counted, root)
 
@@ -152,10 +154,7 @@ class _Seen:
     def check(self, question: Question) -> None:
         """Raises UserError where the answer would be empty for a reason that is none of the log's."""
         if not self.counted and self.first is not None and question.cutoff is not None:
-            raise UserError(
-                f"{timestamp(question.cutoff)} is before the audit log, which begins at {timestamp(self.first)}; what "
-                "was before it, it cannot tell"
-            )
+            raise _too_early(question.cutoff, self.first)
         if question.subject is not None and question.subject not in self.subjects:
             raise UserError(
                 f"no entry of the audit log is about the person {question.subject!r}; name a worker id, or a subject "
@@ -164,6 +163,13 @@ class _Seen:
         if question.app is not None and question.app not in self.apps:
             known = ", ".join(sorted(self.apps)) or "none"
             raise UserError(f"no entry of the audit log is about the application {question.app!r} (there are: {known})")
+
+
+def _too_early(end: datetime, first: datetime) -> UserError:
+    return UserError(
+        f"what is asked ends at {timestamp(end)}, before the audit log, which begins at {timestamp(first)}; what was "
+        "before it, it cannot tell"
+    )
 
 
 def in_order(rows: Iterable[Row]) -> Iterator[Row]:

@@ -144,10 +144,15 @@ class Stops:
             state = desired_state(one) or self._states.get(key)
             known = leaver if isinstance(leaver, bool) else state != "active"
             self._open[key] = _Stop(one, one.kind.removeprefix("command_"), known)
-        elif one.kind in _ENDS:
+        elif one.kind in _ENDS and not self._is_older(key, one):
             self._end(key, one, _ENDS[one.kind])
         elif one.kind == "operator_acted" and one.text("action") == "retry_parked":
             self._end(key, one, "retried by an operator")
+
+    def _is_older(self, key: tuple[str, str], one: Recorded) -> bool:
+        """Whether it is about an older revision than the one that was stopped, which came of it late."""
+        stop = self._open.get(key)
+        return stop is not None and None not in (stop.one.revision, one.revision) and one.revision < stop.one.revision
 
     def _end(self, key: tuple[str, str], one: Recorded, by: str) -> None:
         stop = self._open.get(key)

@@ -135,6 +135,17 @@ def test_what_was_parked_or_held_until_when_and_why_not_any_more() -> None:
     ]
 
 
+def test_what_came_late_of_an_older_revision_ends_no_hold() -> None:
+    """The joiner was let in after the breaker held the leaver."""
+    story = Story()
+    story.issued(0, ANN, "crm", 1, "active")
+    story.tell(2, "command_held", ANN, "crm", revision=2, code="mass_deactivation", actor="resolver", leaver=True)
+    story.applied(3, ANN, "crm", 1, "active")
+    story.tell(9, "command_rejected", ANN, "crm", revision=2, actor="operator:eve", reason="no")
+    (row,) = rows(story, "parked-and-held")
+    assert only(row, "ended_by", "seconds", "operator", "reason") == ("rejected", 420.0, "eve", "no")
+
+
 @pytest.mark.parametrize(
     ("kind", "details", "ended_by"),
     [
@@ -212,6 +223,7 @@ def test_without_a_checkpoint_it_says_so() -> None:
         ({"subject": "nobody"}, ("'nobody'", "worker id")),
         ({"app": "none"}, ("'none'", "there are: crm")),
         ({"cutoff": at(-1)}, ("before the audit log", "begins at 2026-03-02T08:00")),
+        ({"since": at(-60), "until": at(0)}, ("ends at 2026-03-02T08:00", "before the audit log", "cannot tell")),
     ],
 )
 def test_a_question_about_nothing_is_told_so(question: dict[str, Any], words: tuple[str, ...]) -> None:

@@ -299,6 +299,23 @@ async def test_it_is_told_while_somebody_leaves(work: Work) -> None:
     await queues.close()
 
 
+async def test_a_leaver_whose_account_is_under_way_is_told_and_counts(work: Work) -> None:
+    hurried: list[str] = []
+    told: list[bool] = []
+    queues = AccountQueues(work, urgent=[LEAVERS], width=3, on_urgent=told.append, on_hurry=hurried.append)
+    queues.attach(FakeOffsets())
+    await queues.on_partitions_assigned([LEAVERS_0, JOINERS_0])
+    await queues([joiner(0, "a"), joiner(1, "b")])
+    await rounds()
+    await queues([leaver(0, "a"), leaver(1, "a"), joiner(2, "b")])
+    assert (hurried, told) == (["a", "a"], [True])
+    work.let_go("a", "b")
+    await until(lambda: not work.under_way)
+    await rounds()
+    assert told == [True, False]
+    await queues.close()
+
+
 async def test_accounts_that_only_need_patience_make_room_for_others(work: Work) -> None:
     patient = 0
     queues = AccountQueues(work, urgent=[LEAVERS], width=1, beside=lambda: patient)

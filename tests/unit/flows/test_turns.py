@@ -101,6 +101,24 @@ async def test_whoever_came_first_goes_first_whatever_is_asked() -> None:
     assert served == kinds
 
 
+async def test_whoever_has_to_hurry_goes_ahead_from_where_it_stands() -> None:
+    turns, served = Turns(1), list[str]()
+    held = await turns.take(urgent=False)
+
+    async def take(*whom: str) -> None:
+        turn = await turns.take(urgent=False, whom=whom)
+        served.append(whom[0])
+        turns.end(turn)
+
+    waiting = [asyncio.create_task(take(*whom)) for whom in (("a",), ("b",), ("c", "d"), ("e",))]
+    await rounds()
+    turns.hurry({"d", "nobody"})
+    turns.end(held)
+    await asyncio.gather(*waiting)
+    assert served == ["c", "a", "b", "e"]
+    assert turns.under_way == 0
+
+
 async def test_one_slot_is_enough_to_go_on_while_somebody_leaves() -> None:
     turns = Turns(1)
     turns.make_way(True)
