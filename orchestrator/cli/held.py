@@ -120,6 +120,7 @@ def reject(
 async def _held(
     config: Config, application: str | None, source: str | None, person: str | None, *, rejected: bool
 ) -> list[Held]:
+    services.app_names(config, application)
     async with services.operator_store(config) as store:
         return await store.held(app=application, source=source, person_id=person, rejected=rejected)
 
@@ -140,6 +141,7 @@ async def _decide(
     chosen_by = [one for one in (application, source, person) if one is not None]
     if everything == bool(chosen_by):
         raise UserError(f"say what to {what}: --person, --app, --source, or --all alone")
+    services.app_names(config, application)
     now, operator = services.now(), services.operator_name()
     async with services.operator_store(config) as store, services.operator_writer(config) as writer:
         chosen = await store.held(app=application, source=source, person_id=person)

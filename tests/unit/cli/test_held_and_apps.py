@@ -108,6 +108,13 @@ def test_a_decision_needs_a_reason_and_an_object(jml: Jml) -> None:
     jml("held", "release", "--all", "--app", "crm", "--reason", "x").refused("say what to release")
 
 
+@pytest.mark.usefixtures("breaking")
+def test_an_application_that_is_not_configured_is_refused_and_not_taken_for_an_empty_one(jml: Jml) -> None:
+    jml("held", "list", "--app", "nope").refused("there is no application 'nope'", "crm, wiki")
+    for decision in ("release", "reject"):
+        jml("held", decision, "--app", "nope", "--reason", "x").refused("there is no application 'nope'")
+
+
 # --- applications ----------------------------------------------------------------------------------------------------
 
 
