@@ -1,12 +1,12 @@
 """`jml held`: what the breaker keeps from being done until a person decides."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import services
+from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AppName, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table
 from orchestrator.config import Config
@@ -160,8 +160,7 @@ def _confirm(what: str, chosen: Sequence[Held]) -> None:
     """One is named exactly; of more the operator confirms how many."""
     if len(chosen) == 1:
         return
-    if not sys.stdin.isatty():
-        raise UserError(f"this would {what} {len(chosen)} commands: add --yes to confirm where nobody can be asked")
+    somebody_answers(f"this would {what} {len(chosen)} commands")
     people = len({one.account.person_id for one in chosen})
     typer.confirm(f"{what} {len(chosen)} commands of {people} people?", abort=True, err=True)
 

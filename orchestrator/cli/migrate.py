@@ -1,12 +1,12 @@
 """`jml migrate`: accounts from one connected application to another, with their identity values kept."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import services
 from orchestrator.cli.account_events import Told, accounts_document, print_told, reasons_document, tell
+from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import note, print_json
 from orchestrator.config import Config
@@ -71,8 +71,7 @@ def _kept(config: Config, new: str, asked: list[str] | None) -> tuple[str, ...]:
 
 
 def _confirm(old: str, new: str) -> None:
-    if not sys.stdin.isatty():
-        raise UserError("accounts would be carried over: add --yes to confirm where nobody can be asked, or --dry-run")
+    somebody_answers("accounts would be carried over", instead="--dry-run")
     note(f"accounts of {old} get their place in {new}; --dry-run says which, and changes nothing")
     typer.confirm("go on?", abort=True, err=True)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli import services
+from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table, to_json
 from orchestrator.config import Config
@@ -80,9 +81,7 @@ def erase(
     loaded = load(config)
     if not reason.strip():
         raise UserError("--reason is empty: an auditor will ask why")
-    if not yes and not typer.confirm(f"Erase {person_id} for good?", err=True):
-        raise UserError("nothing was erased")
-    done = run_async(_erase(loaded, person_id, reason.strip(), leave_accounts))
+    done = run_async(_erase(loaded, person_id, reason.strip(), leave_accounts, yes=yes))
     if as_json:
         print_json({"erased": done is not None, **(asdict(done) if done else {})})
     elif done is None:
@@ -93,13 +92,26 @@ def erase(
             note(f"the account in {name} stays as it is: deactivated, and nobody's")
 
 
-async def _erase(config: Config, person_id: str, reason: str, leave_accounts: bool) -> Erased | None:
-    now = services.now()
+async def _erase(config: Config, person_id: str, reason: str, leave_accounts: bool, *, yes: bool) -> Erased | None:
     async with services.erasure_store(config) as store, services.operator_writer(config) as writer:
         erase = EraseFlow(store, writer, retention=config.privacy.retention, default_zone=config.time.default_zone)
+        if not yes:
+            if not await erase.allowed(person_id, leave_accounts=leave_accounts, now=services.now()):
+                return None
+            _confirm(person_id)
         return await erase(
-            person_id, operator=services.operator_name(), reason=reason, leave_accounts=leave_accounts, now=now
+            person_id,
+            operator=services.operator_name(),
+            reason=reason,
+            leave_accounts=leave_accounts,
+            now=services.now(),
         )
+
+
+def _confirm(person_id: str) -> None:
+    somebody_answers(f"this would erase {person_id} for good")
+    if not typer.confirm(f"Erase {person_id} for good?", err=True):
+        raise UserError("nothing was erased")
 
 
 async def _person(config: Config, person_id: str) -> PersonView | None:

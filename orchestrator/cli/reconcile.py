@@ -1,19 +1,18 @@
 """`jml reconcile`: what an application holds against what it should hold."""
 
-import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import services
+from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import note, print_json, print_line, print_table
 from orchestrator.cli.progress import Bars, Watched
 from orchestrator.config import Config
 from orchestrator.domain.reconcile_schedule import COMPLETE, INCOMPLETE
 from orchestrator.domain.reconciliation import FIXABLE, Finding, FindingKind
-from orchestrator.errors import UserError
 from orchestrator.flows.group_drift import GroupDrift
 from orchestrator.flows.listing import users
 from orchestrator.flows.reconcile import Reconciliation
@@ -72,8 +71,8 @@ def reconcile(
     """
     loaded = load(config)
     services.app_names(loaded, application)
-    if fix and not yes and not sys.stdin.isatty():
-        raise UserError("--fix changes accounts: add --yes to confirm where nobody can be asked")
+    if fix and not yes:
+        somebody_answers("--fix changes accounts")
     found = run_async(_reconcile(loaded, application, limit, fix=fix, yes=yes))
     if as_json:
         print_json(_document(found))
