@@ -11,6 +11,7 @@ from orchestrator.cli import services
 from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table, to_json
+from orchestrator.cli.people import nobody
 from orchestrator.config import Config
 from orchestrator.domain.entitlements import grants
 from orchestrator.domain.history import History
@@ -47,7 +48,7 @@ def show(
     loaded = load(config)
     found = run_async(_person(loaded, person_id))
     if found is None:
-        raise UserError(f"no event ever named the person {person_id!r}; ids are the HR system's worker ids")
+        raise nobody(person_id)
     shown = document(found, loaded.time.default_zone, services.now(), loaded.time.hour)
     if as_json:
         print_json(shown)

@@ -112,7 +112,7 @@ def test_after_an_erasure_nothing_of_the_person_can_be_read_and_the_log_is_the_s
     assert played.log == before
     verified = played.jml("audit", "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert "no event ever named the person" in played.jml("person", "show", leaver).stderr
+    assert "nobody has the worker id" in played.jml("person", "show", leaver).stderr
     assert "nobody has the worker id" in played.jml("audit", "tail", "--person", leaver).stderr
     entries = played.jml("audit", "tail", "--person", outcome["subject"], "--limit", "999", "--values", "--json")
     assert len(orjson.loads(entries.stdout)) > 4

@@ -58,7 +58,7 @@ def test_an_erased_person_is_unknown_and_erasing_again_is_harmless(
     answer = jml("person", "erase", "4713", "--reason", "request 118", "--yes")
     assert answer.code == 0, answer.err
     assert answer.out == f"4713 is erased; the audit log's entries are found by the subject {'d' * 32}\n"
-    jml("person", "show", "4713").refused("no event ever named the person '4713'")
+    jml("person", "show", "4713").refused("nobody has the worker id '4713', or not any more")
     ((message,),) = outbox(leaver)
     assert (message.topic, message.key) == ("audit.entries", b"d" * 32)
     entry = AuditEntry.model_validate_json(message.value)
