@@ -21,10 +21,10 @@ from orchestrator.cli.reading import (
     Until,
     Utf8,
     WithValues,
+    between,
     open_log,
     opened_entry,
     output,
-    starting,
 )
 from orchestrator.evidence.entra import EntraSummaries
 from orchestrator.evidence.entries import Keyring, Recorded
@@ -97,13 +97,13 @@ def export(
             person,
             application,
             kind,
-            starting("--since", since, opened.zone),
-            starting("--until", until, opened.zone),
+            *between(since, until, opened.zone),
             opened.keys.subject_of(person) if person else None,
             actor,
             event,
             correlation,
         )
+        opened.check(wanted)
         # What a call did follows from what was before it, so these two read everything.
         narrow = format_ in (Format.JSONL, Format.CSV)
         entries = opened.entries(wanted if narrow else None)
