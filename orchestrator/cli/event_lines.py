@@ -46,7 +46,23 @@ class Problem(NamedTuple):
 
 @contextmanager
 def opened(name: str) -> Iterator[IO[bytes]]:
-    """A file, or standard input for `-`. It can be read twice: once to check all of it, once to send it."""
+    """A file, or standard input for `-`. It can be read twice: once to check all of it, once to send it.
+
+    Raises UserError for one that cannot be read, and for one without a single event: it is hardly the one meant.
+    """
+    with _opened(name) as file:
+        if next(lines(file), None) is None:
+            raise UserError(f"{called(name)} holds no events")
+        yield file
+
+
+def called(name: str) -> str:
+    """What a file is called in what we say of it."""
+    return "standard input" if name == "-" else name
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
     if name == "-":
         with SpooledTemporaryFile(max_size=_IN_MEMORY) as spooled:
             for block in iter(lambda: sys.stdin.buffer.read(1 << 16), b""):

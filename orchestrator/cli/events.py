@@ -6,7 +6,7 @@ from typing import IO, Annotated
 import typer
 
 from orchestrator.cli import services
-from orchestrator.cli.event_lines import BadEvent, Problem, check, lines, message, opened, unchecked
+from orchestrator.cli.event_lines import BadEvent, Problem, called, check, lines, message, opened, unchecked
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import print_json, print_line
 from orchestrator.cli.sending import publish
@@ -77,8 +77,7 @@ def problems_of(source: IO[bytes], *, to_send: bool = True) -> Iterator[Problem]
 
 def explain(file: str, problems: list[Problem], outcome: str) -> str:
     """One line for each of the first problems, then how many there are."""
-    name = "standard input" if file == "-" else file
-    shown = [f"{name}, line {one.line}: {one.reason}" for one in problems[:SHOWN_PROBLEMS]]
+    shown = [f"{called(file)}, line {one.line}: {one.reason}" for one in problems[:SHOWN_PROBLEMS]]
     if len(problems) > 1:
         shown.append(f"{len(problems)} bad lines, {outcome}")
     else:

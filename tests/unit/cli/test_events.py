@@ -99,6 +99,15 @@ def test_bad_lines_are_named_by_number_and_nothing_is_sent(jml: Jml, events: Pat
     assert last == "jml: 2 bad lines, nothing was sent"
 
 
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf"])
+def test_a_file_without_events_is_refused(jml: Jml, folder: Path, content: bytes) -> None:
+    (folder / "empty.jsonl").write_bytes(content)
+    for command in (("events", "send"), ("events", "send", "--no-validate"), ("schema", "check")):
+        jml(*command, "empty.jsonl").refused("empty.jsonl holds no events")
+        jml(*command, "-", stdin=content).refused("standard input holds no events")
+
+
 def test_events_arrive(jml: Jml, events: Path, broker: str) -> None:
     sent = jml("events", "send", events, "--json").json
     assert sent == {"published": len(FROM_OUTSIDE), "topics": {"hr.events": len(FROM_OUTSIDE) - 3, "idp.events": 3}}
