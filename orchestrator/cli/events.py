@@ -6,7 +6,7 @@ from typing import IO, Annotated
 import typer
 
 from orchestrator.cli import services
-from orchestrator.cli.event_lines import BadEvent, Problem, called, check, lines, message, opened, unchecked
+from orchestrator.cli.event_lines import BadEvent, Problem, acceptable, called, check, lines, message, opened, unchecked
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import print_json, print_line
 from orchestrator.cli.sending import publish
@@ -66,9 +66,11 @@ def send(
 
 def problems_of(source: IO[bytes], *, to_send: bool = True) -> Iterator[Problem]:
     """What is wrong with each bad line; `to_send` also refuses what nobody but the orchestrator may send."""
+    now = services.now()
     for number, line in lines(source):
         try:
             envelope, change = check(line)
+            acceptable(envelope, change, now)
             if to_send:
                 message(envelope, change)
         except BadEvent as error:
