@@ -139,6 +139,7 @@ def test_the_embedded_broker_cannot_be_reached_from_outside(
         (("audit", "export", "--since", "yesterday"), "--since 'yesterday'"),
         (("audit", "export", "--until", "2026-03-02T08:15:00"), "--until"),
         (("schema", "check", "missing.jsonl"), "cannot be read"),
+        (("demo-app", "payroll", "--token-env", "NOBODY_SET"), "NOBODY_SET is not set: it must hold the bearer token"),
         (("health", "--url", "nonsense"), "--url 'nonsense'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
