@@ -13,7 +13,7 @@ from orchestrator.domain.account import takes_access
 from orchestrator.errors import UserError
 from orchestrator.flows import linking
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Application = Annotated[str, typer.Argument(metavar="APP", help="The application, as the configuration calls it.")]
 Person = Annotated[str, typer.Option("--person", "-p", help="The worker id.", metavar="ID")]

@@ -16,7 +16,7 @@ from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.listing import users
 from schemas.audit import AuditKind
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 
 @app.command("import")

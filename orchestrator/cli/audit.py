@@ -19,7 +19,7 @@ from orchestrator.cli.reading import Kind, LogDir, Person, WithValues, print_ent
 from orchestrator.evidence.entries import no_such_application, recorded
 from orchestrator.evidence.query import Filter
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Read = Callable[[int], Iterator[tuple[int, bytes]]]
 FOLLOW_SECONDS = 0.5

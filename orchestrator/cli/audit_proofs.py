@@ -22,7 +22,7 @@ from orchestrator.domain.signed_note import (
 from orchestrator.domain.tlog import VERIFIER, parse_checkpoint
 from orchestrator.errors import UserError
 
-key_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+key_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 LogFolder = Annotated[
     Path | None, typer.Option("--log", help="The log's folder; without it the configured one.", metavar="DIR")

@@ -13,7 +13,7 @@ from orchestrator.cli.sending import publish
 from orchestrator.errors import UserError
 from schemas.envelope import Message
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 SHOWN_PROBLEMS = 20
 

@@ -15,7 +15,7 @@ from orchestrator.errors import UserError
 from orchestrator.flows.holding import reject as reject_held
 from orchestrator.flows.holding import release as release_held
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Source = Annotated[
     str | None, typer.Option("--source", help="Only what this event source caused, as in `jml held list`.", metavar="S")

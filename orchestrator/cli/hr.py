@@ -17,7 +17,7 @@ from orchestrator.sources.base import Source
 from schemas.changes import BY_TYPE
 from schemas.envelope import Message
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 
 @app.callback()

@@ -17,7 +17,7 @@ from orchestrator.flows.listing import users
 from orchestrator.flows.migrate import Migration, Moved
 from schemas.audit import AuditKind
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 
 @app.command()

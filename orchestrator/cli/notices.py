@@ -15,7 +15,7 @@ from orchestrator.flows.audit_writer import Entry
 from orchestrator.ports.noticing import DeliveryView
 from schemas.audit import AuditKind
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 OPEN = ("parked", "waiting")
 EVERY = (*OPEN, "delivered", "outdated")

@@ -35,7 +35,7 @@ from schemas.changes import ContractChanged, WorkerLeft
 from schemas.envelope import Envelope, Message
 from schemas.topics import HR_EVENTS
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 LOOK_SECONDS = 0.25
 _NAME = re.compile(r"[\w.@+-]{1,64}")

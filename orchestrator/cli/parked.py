@@ -18,7 +18,7 @@ from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.ports import OperatorStore, ParkedAccount
 from schemas.audit import AuditKind
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 BATCH = 500
 """Accounts per transaction: few enough that connectors, which lock the same rows, do not notice."""

@@ -20,7 +20,7 @@ from orchestrator.errors import UserError
 from orchestrator.flows.erase import Erased, EraseFlow
 from orchestrator.ports import AccountView, PersonView
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 
 @app.callback()

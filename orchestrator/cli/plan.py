@@ -19,7 +19,7 @@ from orchestrator.domain.planning import Planned
 from orchestrator.errors import UserError
 from orchestrator.flows.plan import Differing, Replayed, Totals, plan_everybody, plan_persons, replay
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

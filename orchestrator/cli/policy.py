@@ -16,7 +16,7 @@ from orchestrator.config import Config
 from orchestrator.errors import UserError
 from orchestrator.flows.policy_change import Impact, PastBreaker, impact, record, schedule
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 LONGEST = timedelta(days=30)
 

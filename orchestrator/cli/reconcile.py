@@ -18,7 +18,7 @@ from orchestrator.flows.listing import users
 from orchestrator.flows.reconcile import Reconciliation
 from orchestrator.flows.reconcile_run import ReconcileRun
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 SHOWN_WORDS = 60
 """Characters of a value that the table shows."""

@@ -26,7 +26,7 @@ from orchestrator.evidence.reports import REPORTS
 from orchestrator.evidence.reports.base import Finished, Question, Report, make
 from orchestrator.evidence.tables import document, write_report
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(REPORTS)}.")]
 

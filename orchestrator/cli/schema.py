@@ -12,7 +12,7 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load
 from orchestrator.cli.output import print_json, print_line, to_json
 from orchestrator.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 EXAMPLE_APPS = ("directory",)
 

@@ -16,7 +16,7 @@ from orchestrator.domain.notices import OVERDUE_AFTER, age
 from orchestrator.ports import ApplicationHealth, StoreStatus
 from orchestrator.ports.noticing import Overdue
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 OPEN = ApplicationHealth("open")
 """An application that nobody ever paused has no health on record."""

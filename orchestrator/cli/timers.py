@@ -14,7 +14,7 @@ from orchestrator.config import Config
 from orchestrator.ports import TimelineEntry
 from orchestrator.ports.noticing import TimerView
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 CANCELLED = "timer_cancelled"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.lazy import COMMANDS, load
 from tests.forge import forge
 from tests.unit.cli.conftest import entries
 from tests.unit.cli.console import NOBODY, Jml
@@ -152,6 +153,17 @@ def test_a_mistake_is_one_line(jml: Jml, command: Arguments, words: str) -> None
 def test_groups_and_jml_itself_show_their_help_when_called_alone(jml: Jml) -> None:
     assert "Usage: jml person" in jml("person").out
     assert "Usage: jml [OPTIONS]" in jml().out
+
+
+def test_only_jml_itself_offers_completion(jml: Jml) -> None:
+    assert "--install-completion" in jml("--help").out
+    for entry in COMMANDS:
+        waiting = [load(entry)]
+        while waiting:
+            command = waiting.pop()
+            options = {option for one in command.params for option in one.opts}
+            assert not {"--install-completion", "--show-completion"} & options, (entry.name, command.name)
+            waiting += getattr(command, "commands", {}).values()
 
 
 def test_the_overview_imports_no_command() -> None:
