@@ -10,6 +10,7 @@ from orchestrator.cli.event_lines import BadEvent, Problem, acceptable, called, 
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import print_json, print_line
 from orchestrator.cli.sending import publish
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from schemas.envelope import Message
 
@@ -61,7 +62,7 @@ def send(
         print_json({"published": sum(counts.values()), "topics": counts})
     else:
         where = ", ".join(f"{count} to {topic}" for topic, count in sorted(counts.items()))
-        print_line(f"published {sum(counts.values())} events" + (f": {where}" if where else ""))
+        print_line(f"published {counted(sum(counts.values()), 'event')}" + (f": {where}" if where else ""))
 
 
 def problems_of(source: IO[bytes], *, to_send: bool = True) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AppName, AsJson, ConfigPath
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table
 from orchestrator.config import Config
 from orchestrator.domain.breaker import Held
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.holding import reject as reject_held
 from orchestrator.flows.holding import release as release_held
@@ -160,9 +161,11 @@ def _confirm(what: str, chosen: Sequence[Held]) -> None:
     """One is named exactly; of more the operator confirms how many."""
     if len(chosen) == 1:
         return
-    somebody_answers(f"this would {what} {len(chosen)} commands")
+    somebody_answers(f"this would {what} {counted(len(chosen), 'command')}")
     people = len({one.account.person_id for one in chosen})
-    typer.confirm(f"{what} {len(chosen)} commands of {people} people?", abort=True, err=True)
+    typer.confirm(
+        f"{what} {counted(len(chosen), 'command')} of {counted(people, 'person', 'people')}?", abort=True, err=True
+    )
 
 
 def _report(done_what: str, done: Sequence[Held], as_json: bool) -> None:
@@ -171,7 +174,7 @@ def _report(done_what: str, done: Sequence[Held], as_json: bool) -> None:
         return
     for one in done:
         print_line(f"{one.account.person_id} in {one.account.app}: {one.removal} {done_what}")
-    note(f"{len(done)} commands {done_what}")
+    note(f"{counted(len(done), 'command')} {done_what}")
 
 
 def _documents(found: Sequence[Held]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, r
 from orchestrator.cli.output import note, print_json
 from orchestrator.config import Config
 from orchestrator.domain.carrying import KEPT
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.listing import users
@@ -107,9 +108,11 @@ async def _migrate(config: Config, old: str, new: str, keep: tuple[str, ...], li
 def _print(old: str, new: str, found: Told) -> None:
     print_told(f"Accounts of {old} on their way to {new}", "fate", found)
     if found.published is not None:
-        note(f"{found.published} events are on their way; run it again to see how many accounts are there")
+        on_its_way = counted(found.published, "event is on its way", "events are on their way")
+        note(f"{on_its_way}; run it again to see how many accounts are there")
     elif found.counts[Moved.CARRIED]:
-        note(f"nothing was sent; without --dry-run {found.counts[Moved.CARRIED]} accounts are carried over")
+        carried = counted(found.counts[Moved.CARRIED], "account is", "accounts are")
+        note(f"nothing was sent; without --dry-run {carried} carried over")
 
 
 def _document(found: Told) -> dict[str, Any]:

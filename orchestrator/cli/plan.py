@@ -16,6 +16,7 @@ from orchestrator.cli.people import nobody
 from orchestrator.config import Config
 from orchestrator.domain.days import is_zone, start_of, zone
 from orchestrator.domain.planning import Planned
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.plan import Differing, Replayed, Totals, plan_everybody, plan_persons, replay
 
@@ -113,13 +114,13 @@ def _show_planned(planned: list[Planned], totals: Totals, policy: str, limit: in
         return
     print_table("Planned commands", ("person", "application", "command", "attributes", "groups"), map(_row, planned))
     if totals.touched > limit:
-        print_line(f"the first {limit} of {totals.touched} persons; --limit shows more")
+        print_line(f"the first {limit} of {counted(totals.touched, 'person')}; --limit shows more")
     print_table("Totals", ("application", "command", "persons#"), total_rows(totals))
     print_problems(totals.problems)
     commands = sum(kinds.total() for kinds in totals.commands.values())
     print_line(
-        f"{totals.touched} of {totals.persons} persons would get {commands} commands under policy {policy}; "
-        "nothing was sent"
+        f"{totals.touched} of {counted(totals.persons, 'person')} would get {counted(commands, 'command')} "
+        f"under policy {policy}; nothing was sent"
     )
 
 
@@ -155,11 +156,13 @@ def _show_replayed(found: Replayed, since: datetime, limit: int, *, as_json: boo
     ]
     print_table("Persons that differ", ("person", "policy in force", "candidate"), people)
     print_line(
-        f"{found.events} events since {moment(since)}: {len(found.differing)} of {found.present.persons} persons "
-        f"would get other commands; nothing was sent"
+        f"{counted(found.events, 'event')} since {moment(since)}: {len(found.differing)} of "
+        f"{counted(found.present.persons, 'person')} would get other commands; nothing was sent"
     )
     if found.unreadable or found.unaddressed:
-        print_line(f"left out: {found.unreadable} events nobody can read, {found.unaddressed} that lead to nobody")
+        print_line(
+            f"left out: {counted(found.unreadable, 'event')} nobody can read, {found.unaddressed} that lead to nobody"
+        )
 
 
 def _row(one: Planned) -> tuple[str, ...]:

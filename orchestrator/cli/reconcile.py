@@ -13,6 +13,7 @@ from orchestrator.cli.progress import Bars, Watched
 from orchestrator.config import Config
 from orchestrator.domain.reconcile_schedule import COMPLETE, INCOMPLETE
 from orchestrator.domain.reconciliation import FIXABLE, Finding, FindingKind
+from orchestrator.domain.wording import counted
 from orchestrator.flows.group_drift import GroupDrift
 from orchestrator.flows.listing import users
 from orchestrator.flows.reconcile import Reconciliation
@@ -152,7 +153,7 @@ def _print(found: _Found) -> None:
     for group, number in found.strangers.items():
         print_line(f"{number} members of {group} are nobody's whom we know; they are left alone")
     if found.marked is not None:
-        print_line(f"the connector will look at {found.marked} accounts once more, within seconds")
+        print_line(f"the connector will look at {counted(found.marked, 'account')} once more, within seconds")
         if left := found.fixable - found.marked:
             print_line(f"{left} were left: the connector is at work on them, or they wait for a person")
     elif found.fixable:

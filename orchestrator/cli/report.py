@@ -20,6 +20,7 @@ from orchestrator.cli.reading import (
     output,
     starting,
 )
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.evidence.page import page
 from orchestrator.evidence.reports import REPORTS
@@ -96,7 +97,7 @@ def report(
         with output(target) as file:
             _write(file, finished, format_)
         rows = len(finished.rows)
-        note(f"{rows} {'row' if rows == 1 else 'rows'}" + (f" in {target}" if target else ""))
+        note(counted(rows, "row") + (f" in {target}" if target else ""))
 
 
 def _report(name: str) -> Report:

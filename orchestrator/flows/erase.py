@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from orchestrator.domain.erasure import refusals
 from orchestrator.domain.lifecycle import standing
 from orchestrator.domain.sealing import Subject
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.ports import ErasureCase, ErasureStore
@@ -74,6 +75,9 @@ class EraseFlow:
         accounts = [(one.account, one.progress) for one in case.accounts]
         against = refusals(found, accounts, now, retention=self._retention, leave_accounts=leave_accounts)
         if case.unpublished:
-            against.append(f"{case.unpublished} messages about the person are on their way: try again in a minute")
+            waiting = counted(
+                case.unpublished, "message about the person is on its way", "messages about the person are on their way"
+            )
+            against.append(f"{waiting}: try again in a minute")
         if against:
             raise UserError("\n".join(f"{person_id} cannot be erased: {one}" for one in against))

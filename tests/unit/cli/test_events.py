@@ -174,6 +174,7 @@ def test_an_export_is_imported(jml: Jml, folder: Path, broker: str) -> None:
     assert jml("hr", "import", export, "--json").json == {"published": 1, "topics": {"hr.events": 1}}
     (event,) = consume(broker, "hr.events", 1)
     assert event.type == "jml.worker.joined.v1"
+    assert jml("hr", "import", export).out == f"published 1 event from {export}\n"
     (export / "employee.csv").write_text("emp_no\n")
     jml("hr", "import", export).refused("employee.csv, line 1")
 

@@ -108,6 +108,8 @@ def test_check_counts_good_events_and_names_bad_ones(jml: Jml, folder: Path, mon
     good = [orjson.dumps(orjson.loads(one.read_bytes())) for one in sorted((SAMPLES / "events").iterdir())]
     (folder / "good.jsonl").write_bytes(b"\n".join(good))
     assert jml("schema", "check", "good.jsonl").out == f"{len(good)} events, all good\n"
+    (folder / "one.jsonl").write_bytes(good[0])
+    assert jml("schema", "check", "one.jsonl").out == "1 event, all good\n"
     bad = orjson.dumps(orjson.loads((SAMPLES / "bad" / "missing_id.json").read_bytes()))
     (folder / "bad.jsonl").write_bytes(b"\n".join((*good, bad)))
     jml("schema", "check", "bad.jsonl").refused(f"bad.jsonl, line {len(good) + 1}: ", f"{len(good)} are good")

@@ -137,7 +137,7 @@ def test_overdue_ends_are_listed_and_alarm_in_status(jml: Jml, people: str) -> N
     assert jml("due", "--overdue", "--app", "wiki", "--json").json["count"] == 0
     assert "3 h" in jml("due", "--overdue").out
     assert jml("status", "--json").json["overdue"]["crm"]["ends"] == 1
-    assert "ALARM: 1 ends overdue in crm, the oldest for 3 h" in jml("status").out
+    assert "ALARM: 1 end overdue in crm, the oldest for 3 h" in jml("status").out
 
 
 def test_timers_show_open_and_fired_ones_with_event_and_rule(jml: Jml, people: str) -> None:
