@@ -8,7 +8,7 @@ Source: CloudEvents Kafka Protocol Binding 1.0.2, sections 3.2 and 3.3.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ STRUCTURED = "application/cloudevents+json"
 BINARY = "application/json"
 MAX_BODY_BYTES = 1 << 20
 """A larger message is poison: no HR record needs a mebibyte, and a mistake should not fill the store."""
+MAX_AHEAD = timedelta(days=1)
+"""How far the time of an event may be ahead of the clock of whoever reads it."""
 
 Headers = tuple[tuple[str, bytes], ...]
 

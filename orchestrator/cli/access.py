@@ -14,7 +14,7 @@ from orchestrator.evidence.reports import ACCESS_OF
 from orchestrator.evidence.reports.base import Cell, Finished, Question, make
 from orchestrator.evidence.tables import document
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 MOST_LATER = 20
 """So much that was known later is told beside the table: of a whole application it would be pages."""

@@ -12,6 +12,7 @@ from orchestrator.cli.event_lines import message
 from orchestrator.cli.output import note, print_line, print_table
 from orchestrator.cli.progress import Bars, Watched
 from orchestrator.config import Config
+from orchestrator.domain.wording import counted
 from orchestrator.flows.account_events import AccountEvents, Judged
 from orchestrator.flows.listing import Listing
 
@@ -61,7 +62,7 @@ def print_told(title: str, fate: str, told: Told) -> None:
         print_line(f"and {left} more; see --limit")
     print_line(", ".join(f"{number} {fate}" for fate, number in told.counts.items()))
     for (fate, reason), number in told.reasons.most_common():
-        print_line(f"{fate}: {number} accounts: {reason}")
+        print_line(f"{fate}: {counted(number, 'account')}: {reason}")
     if not told.complete:
         note("the list was incomplete (it moved while it was read, or some rows could not be read): run it again")
 

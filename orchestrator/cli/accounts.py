@@ -1,11 +1,11 @@
 """`jml accounts`: whose an account of an application is, where rules cannot say."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import services
+from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import note, print_json, print_line, visible
 from orchestrator.config import Config
@@ -13,7 +13,7 @@ from orchestrator.domain.account import takes_access
 from orchestrator.errors import UserError
 from orchestrator.flows import linking
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Application = Annotated[str, typer.Argument(metavar="APP", help="The application, as the configuration calls it.")]
 Person = Annotated[str, typer.Option("--person", "-p", help="The worker id.", metavar="ID")]
@@ -134,7 +134,6 @@ async def _wanted(stores: services.ReconcileStores, name: str, person: str) -> A
 
 
 def _confirm(text: str) -> None:
-    if not sys.stdin.isatty():
-        raise UserError(f"{text}: add --yes to confirm where nobody can be asked")
+    somebody_answers(text)
     note(visible(text))
     typer.confirm("go on?", abort=True, err=True)

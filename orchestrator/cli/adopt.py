@@ -10,13 +10,14 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, r
 from orchestrator.cli.output import note, print_json
 from orchestrator.config import Config
 from orchestrator.domain.paths import split_path
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.adopt import Adoption, Fate
 from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.listing import users
 from schemas.audit import AuditKind
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 
 @app.command("import")
@@ -88,9 +89,13 @@ async def _import(
 def _print(app: str, found: Told) -> None:
     print_told(f"Accounts of {app}", "becomes", found)
     if found.published is not None:
-        note(f"published {found.published} events; the resolver makes the persons, the connector finds the accounts")
+        note(
+            f"published {counted(found.published, 'event')}; the resolver makes the persons, "
+            "the connector finds the accounts"
+        )
     elif found.counts[Fate.NEW]:
-        note(f"nothing was published; with --publish {found.counts[Fate.NEW]} accounts become workers")
+        become = counted(found.counts[Fate.NEW], "account becomes a worker", "accounts become workers")
+        note(f"nothing was published; with --publish {become}")
 
 
 def _document(app: str, found: Told) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from orchestrator.errors import UserError
 from orchestrator.flows.holding import stop_application
 from orchestrator.ports import ApplicationHealth, OperatorStop, StoreStatus
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Application = Annotated[str, typer.Argument(help="The application, as the configuration calls it.", metavar="APP")]
 

@@ -16,10 +16,10 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AppName, AsJson, ConfigPath
 from orchestrator.cli.output import note, print_json, to_json
 from orchestrator.cli.people import Found, People
 from orchestrator.cli.reading import Kind, LogDir, Person, WithValues, print_entry
-from orchestrator.evidence.entries import recorded
+from orchestrator.evidence.entries import no_such_application, recorded
 from orchestrator.evidence.query import Filter
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Read = Callable[[int], Iterator[tuple[int, bytes]]]
 FOLLOW_SECONDS = 0.5
@@ -58,13 +58,15 @@ def tail(
     Example: `jml audit tail --follow --kind command_parked`
     """
     if log is not None:
-        people, folder = People(None), log
+        people, folder, configured = People(None), log, frozenset[str]()
     else:
         loaded = load(config)
-        people, folder = People(loaded), loaded.audit.dir
+        people, folder, configured = People(loaded), loaded.audit.dir, frozenset(loaded.apps)
     read, end = services.audit_entries(folder), services.audit_end(folder)
     wanted = Filter(people.subject(person) if person else None, application, kind)
     latest = _latest(read, wanted, limit, end)
+    if application is not None and not latest and not (follow and application in configured):
+        _check_application(read, application)
     told = partial(people.told, values=values)
     if follow:
         show = _print_record if as_json else _print_entry
@@ -78,6 +80,12 @@ def tail(
             _print_entry(found)
         if not latest:
             note("no entry matches")
+
+
+def _check_application(read: Read, application: str) -> None:
+    """Raises UserError for an application of which no entry tells."""
+    if not any(one.app == application for one in recorded(read(0), Filter(app=application).needles())):
+        raise no_such_application(application, {one.app for one in recorded(read(0)) if one.app is not None})
 
 
 def _entries(read: Read, start: int) -> Iterator[Found]:

@@ -21,11 +21,12 @@ from orchestrator.cli.reading import (
     Until,
     Utf8,
     WithValues,
+    between,
     open_log,
     opened_entry,
     output,
-    starting,
 )
+from orchestrator.domain.wording import counted
 from orchestrator.evidence.entra import EntraSummaries
 from orchestrator.evidence.entries import Keyring, Recorded
 from orchestrator.evidence.ocsf import OcsfEvents
@@ -97,13 +98,13 @@ def export(
             person,
             application,
             kind,
-            starting("--since", since, opened.zone),
-            starting("--until", until, opened.zone),
+            *between(since, until, opened.zone),
             opened.keys.subject_of(person) if person else None,
             actor,
             event,
             correlation,
         )
+        opened.check(wanted)
         # What a call did follows from what was before it, so these two read everything.
         narrow = format_ in (Format.JSONL, Format.CSV)
         entries = opened.entries(wanted if narrow else None)
@@ -145,7 +146,7 @@ def _write_ocsf(file: IO[bytes], entries: Iterator[Recorded], wanted: Filter, ke
             file.write(orjson.dumps(event) + b"\n")
             count += 1
         told += count > before
-    return f"{count} events from {_entries(told)}"
+    return f"{counted(count, 'event')} from {_entries(told)}"
 
 
 def _write_entra(file: IO[bytes], entries: Iterator[Recorded], wanted: Filter, keys: Keyring, with_values: bool) -> str:
@@ -158,7 +159,7 @@ def _write_entra(file: IO[bytes], entries: Iterator[Recorded], wanted: Filter, k
 
 
 def _entries(count: int) -> str:
-    return "1 entry" if count == 1 else f"{count} entries"
+    return counted(count, "entry", "entries")
 
 
 _WRITERS: dict[Format, Callable[[IO[bytes], Iterator[Recorded], Filter, Keyring, bool], str]] = {

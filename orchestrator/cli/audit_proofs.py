@@ -22,7 +22,7 @@ from orchestrator.domain.signed_note import (
 from orchestrator.domain.tlog import VERIFIER, parse_checkpoint
 from orchestrator.errors import UserError
 
-key_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+key_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 LogFolder = Annotated[
     Path | None, typer.Option("--log", help="The log's folder; without it the configured one.", metavar="DIR")
@@ -67,7 +67,7 @@ def verify(
         folder,
         keys,
         since=_checkpoint(since) if since else None,
-        witnesses=[_key(one, "--witness-key") for one in witness_key or ()],
+        witnesses=_witnesses(witness_key),
     )
     if bootstrap is not None:
         verdict = run_async(services.with_topic(verdict, bootstrap, folder, keys))
@@ -126,7 +126,7 @@ def check_proof(
         raise UserError("name the log's verifier key with --key: a proof says nothing without it")
     keys = _keys(key, None)
     try:
-        checked = services.check_entry(_read(file), keys, [_key(one, "--witness-key") for one in witness_key or ()])
+        checked = services.check_entry(_read(file), keys, _witnesses(witness_key))
     except NoteError as error:
         print_line(f"NOT GOOD: the proof in {file} does not hold: {error}")
         raise typer.Exit(1) from None
@@ -229,24 +229,35 @@ def _keys(texts: Sequence[str] | None, folder: Path | None) -> list[VerifierKey]
     path = folder / VERIFIER
     if not path.exists():
         raise UserError(f"name the log's verifier key with --key: there is none in {path}")
-    return _each(str(path), str(path))
+    return _kept(path)
+
+
+def _witnesses(texts: Sequence[str] | None) -> list[VerifierKey]:
+    return [one for text in texts or () for one in _each(text, "--witness-key")]
 
 
 def _each(text: str, option: str) -> list[VerifierKey]:
     """A key, or all of a file."""
     path = Path(text)
-    lines = _read(path).decode(errors="replace").split() if "+" not in text or path.exists() else [text]
-    return [_key(line, option) for line in lines]
+    if "+" in text and not path.exists():
+        return [_key(text, option)]
+    return _kept(path, f"{option}: ")
 
 
-def _key(text: str, option: str) -> VerifierKey:
-    path = Path(text)
-    if "+" not in text or path.exists():
-        text = _read(path).decode(errors="replace").strip()
+def _kept(path: Path, option: str = "") -> list[VerifierKey]:
+    """The keys in a file, one a line."""
+    lines = _read(path).decode(errors="replace").splitlines()
+    keys = [_key(line, f"{option}{path} holds no key in line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+    if not keys:
+        raise UserError(f"{option}{path} holds no key: it is empty")
+    return keys
+
+
+def _key(text: str, where: str) -> VerifierKey:
     try:
         return parse_verifier(text)
     except NoteError as error:
-        raise UserError(f"{option}: {error}") from None
+        raise UserError(f"{where}: {error}") from None
 
 
 def _read(path: Path) -> bytes:

@@ -17,10 +17,10 @@ from orchestrator.cli.reading import (
     Since,
     Until,
     WithValues,
+    between,
     open_log,
     opened_entry,
     print_entry,
-    starting,
 )
 from orchestrator.evidence.entries import name_of
 from orchestrator.evidence.query import Filter
@@ -43,7 +43,8 @@ def search(
 ) -> None:
     """Entries by person, application, kind, actor, time, event or correlation, oldest first; all that is given counts.
 
-    It reads the log alone, from its beginning, and prints as it finds. An entry that cannot fit is not looked into;
+    It reads the log alone, from its beginning, and prints as it finds. A person or an application of which no entry
+    tells is refused. An entry that cannot fit is not looked into;
     whether the log is whole, `jml audit verify` says. Personal values stay sealed unless you say `--with-values`.
 
     Example: `jml audit search --person 4711 --kind command_applied --since 2026-01-01 --with-values`
@@ -53,8 +54,7 @@ def search(
             person,
             application,
             kind,
-            starting("--since", since, opened.zone),
-            starting("--until", until, opened.zone),
+            *between(since, until, opened.zone),
             opened.keys.subject_of(person) if person else None,
             actor,
             event,
@@ -70,9 +70,9 @@ def search(
             found += 1
             if found == limit:
                 break
+        if not found:
+            opened.check(wanted)
         if as_json:
             sys.stdout.write("\n]\n" if found else "[]\n")
         elif not found:
-            unknown = person is not None and opened.keys.subject_of(person) is None
-            hint = ": nobody is known by that id here, so say the subject that stands for the person in the log"
-            note(f"no entry matches{hint if unknown else ''}")
+            note("no entry matches")

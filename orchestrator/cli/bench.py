@@ -14,7 +14,7 @@ from orchestrator.cli.options import AsJson, run_service
 from orchestrator.cli.progress import Bars
 from orchestrator.config import EMBEDDED
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Kafka = Annotated[
     str, typer.Option(help="`embedded`, or HOST:PORT of a broker of the benchmark's own.", metavar="ADDRESS")

@@ -23,7 +23,7 @@ from orchestrator.cli.output import print_table
 from orchestrator.cli.progress import Bars
 from orchestrator.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 T = TypeVar("T")
 

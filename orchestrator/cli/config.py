@@ -10,7 +10,7 @@ from orchestrator.cli.output import print_json, print_line, print_table
 from orchestrator.config import EXAMPLE, Config, describe
 from orchestrator.errors import ConfigError, UserError
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 
 @app.callback()

@@ -7,7 +7,7 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, r
 from orchestrator.cli.output import print_json, print_line
 from orchestrator.config import Config
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 
 @app.callback()

@@ -18,7 +18,7 @@ from orchestrator.errors import UserError
 from orchestrator.ports import Timer
 from orchestrator.ports.noticing import ComingStore, OverdueEnd
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 BATCH = 500
 _UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}

@@ -6,6 +6,7 @@ Used by every command that takes events from a file, so that all of them complai
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -14,9 +15,10 @@ from typing import IO, NamedTuple
 import orjson
 from pydantic import ValidationError
 
+from orchestrator.domain.days import is_zone
 from orchestrator.errors import UserError
-from schemas.changes import BY_TYPE, Change
-from schemas.envelope import STRUCTURED, Envelope, EnvelopeError, Message, read_envelope
+from schemas.changes import BY_TYPE, Change, WorkerAttributes
+from schemas.envelope import MAX_AHEAD, STRUCTURED, Envelope, EnvelopeError, Message, read_envelope, timestamp
 from schemas.topics import HR_EVENTS, IDP_EVENTS, topics
 
 _BOM = b"\xef\xbb\xbf"
@@ -46,7 +48,23 @@ class Problem(NamedTuple):
 
 @contextmanager
 def opened(name: str) -> Iterator[IO[bytes]]:
-    """A file, or standard input for `-`. It can be read twice: once to check all of it, once to send it."""
+    """A file, or standard input for `-`. It can be read twice: once to check all of it, once to send it.
+
+    Raises UserError for one that cannot be read, and for one without a single event: it is hardly the one meant.
+    """
+    with _opened(name) as file:
+        if next(lines(file), None) is None:
+            raise UserError(f"{called(name)} holds no events")
+        yield file
+
+
+def called(name: str) -> str:
+    """What a file is called in what we say of it."""
+    return "standard input" if name == "-" else name
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
     if name == "-":
         with SpooledTemporaryFile(max_size=_IN_MEMORY) as spooled:
             for block in iter(lambda: sys.stdin.buffer.read(1 << 16), b""):
@@ -89,6 +107,21 @@ def check(line: bytes) -> tuple[Envelope, Change]:
         return envelope, schema.model_validate_json(envelope.data)
     except ValidationError as error:
         raise BadEvent("; ".join(_problem(item["loc"], item["msg"]) for item in error.errors())) from None
+
+
+def acceptable(envelope: Envelope, change: Change, now: datetime) -> None:
+    """Raises BadEvent for what fits the schema, and yet would not be taken as it was meant once it arrives."""
+    if envelope.time > now + MAX_AHEAD:
+        raise BadEvent(
+            f"the CloudEvents attribute time, {timestamp(envelope.time)}, is more than a day ahead of our clock: it "
+            "would go to quarantine"
+        )
+    attributes = getattr(change, "attributes", None)
+    place = attributes.time_zone if isinstance(attributes, WorkerAttributes) else None
+    if place is not None and not is_zone(place):
+        raise BadEvent(
+            f"data.attributes.time_zone: the IANA database knows no {place!r}; write a name like Australia/Melbourne"
+        )
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:

@@ -6,14 +6,15 @@ from typing import IO, Annotated
 import typer
 
 from orchestrator.cli import services
-from orchestrator.cli.event_lines import BadEvent, Problem, check, lines, message, opened, unchecked
+from orchestrator.cli.event_lines import BadEvent, Problem, acceptable, called, check, lines, message, opened, unchecked
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import print_json, print_line
 from orchestrator.cli.sending import publish
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from schemas.envelope import Message
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 SHOWN_PROBLEMS = 20
 
@@ -61,14 +62,16 @@ def send(
         print_json({"published": sum(counts.values()), "topics": counts})
     else:
         where = ", ".join(f"{count} to {topic}" for topic, count in sorted(counts.items()))
-        print_line(f"published {sum(counts.values())} events" + (f": {where}" if where else ""))
+        print_line(f"published {counted(sum(counts.values()), 'event')}" + (f": {where}" if where else ""))
 
 
 def problems_of(source: IO[bytes], *, to_send: bool = True) -> Iterator[Problem]:
     """What is wrong with each bad line; `to_send` also refuses what nobody but the orchestrator may send."""
+    now = services.now()
     for number, line in lines(source):
         try:
             envelope, change = check(line)
+            acceptable(envelope, change, now)
             if to_send:
                 message(envelope, change)
         except BadEvent as error:
@@ -77,8 +80,7 @@ def problems_of(source: IO[bytes], *, to_send: bool = True) -> Iterator[Problem]
 
 def explain(file: str, problems: list[Problem], outcome: str) -> str:
     """One line for each of the first problems, then how many there are."""
-    name = "standard input" if file == "-" else file
-    shown = [f"{name}, line {one.line}: {one.reason}" for one in problems[:SHOWN_PROBLEMS]]
+    shown = [f"{called(file)}, line {one.line}: {one.reason}" for one in problems[:SHOWN_PROBLEMS]]
     if len(problems) > 1:
         shown.append(f"{len(problems)} bad lines, {outcome}")
     else:

@@ -10,7 +10,7 @@ from orchestrator.cli.output import note, print_json, print_line
 from orchestrator.config import Config
 from orchestrator.errors import UserError
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 TIMEOUT_SECONDS = 5.0
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - where to ask, not where to listen

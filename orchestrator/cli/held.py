@@ -1,21 +1,22 @@
 """`jml held`: what the breaker keeps from being done until a person decides."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import services
+from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AppName, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table
 from orchestrator.config import Config
 from orchestrator.domain.breaker import Held
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.holding import reject as reject_held
 from orchestrator.flows.holding import release as release_held
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Source = Annotated[
     str | None, typer.Option("--source", help="Only what this event source caused, as in `jml held list`.", metavar="S")
@@ -120,6 +121,7 @@ def reject(
 async def _held(
     config: Config, application: str | None, source: str | None, person: str | None, *, rejected: bool
 ) -> list[Held]:
+    services.app_names(config, application)
     async with services.operator_store(config) as store:
         return await store.held(app=application, source=source, person_id=person, rejected=rejected)
 
@@ -140,6 +142,7 @@ async def _decide(
     chosen_by = [one for one in (application, source, person) if one is not None]
     if everything == bool(chosen_by):
         raise UserError(f"say what to {what}: --person, --app, --source, or --all alone")
+    services.app_names(config, application)
     now, operator = services.now(), services.operator_name()
     async with services.operator_store(config) as store, services.operator_writer(config) as writer:
         chosen = await store.held(app=application, source=source, person_id=person)
@@ -158,10 +161,11 @@ def _confirm(what: str, chosen: Sequence[Held]) -> None:
     """One is named exactly; of more the operator confirms how many."""
     if len(chosen) == 1:
         return
-    if not sys.stdin.isatty():
-        raise UserError(f"this would {what} {len(chosen)} commands: add --yes to confirm where nobody can be asked")
+    somebody_answers(f"this would {what} {counted(len(chosen), 'command')}")
     people = len({one.account.person_id for one in chosen})
-    typer.confirm(f"{what} {len(chosen)} commands of {people} people?", abort=True, err=True)
+    typer.confirm(
+        f"{what} {counted(len(chosen), 'command')} of {counted(people, 'person', 'people')}?", abort=True, err=True
+    )
 
 
 def _report(done_what: str, done: Sequence[Held], as_json: bool) -> None:
@@ -170,7 +174,7 @@ def _report(done_what: str, done: Sequence[Held], as_json: bool) -> None:
         return
     for one in done:
         print_line(f"{one.account.person_id} in {one.account.app}: {one.removal} {done_what}")
-    note(f"{len(done)} commands {done_what}")
+    note(f"{counted(len(done), 'command')} {done_what}")
 
 
 def _documents(found: Sequence[Held]) -> list[dict[str, Any]]:

@@ -11,13 +11,14 @@ from orchestrator.cli.event_lines import message
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import print_json, print_line
 from orchestrator.cli.sending import publish
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.sources import sources
 from orchestrator.sources.base import Source
 from schemas.changes import BY_TYPE
 from schemas.envelope import Message
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 
 @app.callback()
@@ -54,7 +55,7 @@ def import_(
     if as_json:
         print_json({"published": published, "topics": counts})
     else:
-        print_line(f"published {published} events from {folder}")
+        print_line(f"published {counted(published, 'event')} from {folder}")
 
 
 def _messages(source: Source, folder: Path) -> Iterator[Message]:

@@ -42,6 +42,11 @@ class DatabaseKeys:
             self._runner.run(self._stack.aclose())
         self._runner.close()
 
+    @property
+    def answers(self) -> bool:
+        """Whether the database answered whenever it was asked."""
+        return not self._silent
+
     def know(self, subjects: Iterable[str]) -> None:
         """Look up those that nobody asked for yet."""
         missing = sorted(set(subjects) - self._known.keys())

@@ -12,7 +12,7 @@ from orchestrator.cli.output import duration, print_json, print_table
 if TYPE_CHECKING:
     from orchestrator.adapters.lag import PartitionLag
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 
 @app.command()

@@ -1,23 +1,24 @@
 """`jml migrate`: accounts from one connected application to another, with their identity values kept."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import services
 from orchestrator.cli.account_events import Told, accounts_document, print_told, reasons_document, tell
+from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import note, print_json
 from orchestrator.config import Config
 from orchestrator.domain.carrying import KEPT
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import Entry
 from orchestrator.flows.listing import users
 from orchestrator.flows.migrate import Migration, Moved
 from schemas.audit import AuditKind
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 
 @app.command()
@@ -71,8 +72,7 @@ def _kept(config: Config, new: str, asked: list[str] | None) -> tuple[str, ...]:
 
 
 def _confirm(old: str, new: str) -> None:
-    if not sys.stdin.isatty():
-        raise UserError("accounts would be carried over: add --yes to confirm where nobody can be asked, or --dry-run")
+    somebody_answers("accounts would be carried over", instead="--dry-run")
     note(f"accounts of {old} get their place in {new}; --dry-run says which, and changes nothing")
     typer.confirm("go on?", abort=True, err=True)
 
@@ -108,9 +108,11 @@ async def _migrate(config: Config, old: str, new: str, keep: tuple[str, ...], li
 def _print(old: str, new: str, found: Told) -> None:
     print_told(f"Accounts of {old} on their way to {new}", "fate", found)
     if found.published is not None:
-        note(f"{found.published} events are on their way; run it again to see how many accounts are there")
+        on_its_way = counted(found.published, "event is on its way", "events are on their way")
+        note(f"{on_its_way}; run it again to see how many accounts are there")
     elif found.counts[Moved.CARRIED]:
-        note(f"nothing was sent; without --dry-run {found.counts[Moved.CARRIED]} accounts are carried over")
+        carried = counted(found.counts[Moved.CARRIED], "account is", "accounts are")
+        note(f"nothing was sent; without --dry-run {carried} carried over")
 
 
 def _document(found: Told) -> dict[str, Any]:

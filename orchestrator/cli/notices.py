@@ -10,12 +10,13 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, r
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table
 from orchestrator.config import Config
 from orchestrator.domain.sealing import known_as
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import Entry
 from orchestrator.ports.noticing import DeliveryView
 from schemas.audit import AuditKind
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 OPEN = ("parked", "waiting")
 EVERY = (*OPEN, "delivered", "outdated")
@@ -90,7 +91,7 @@ def retry(
         return
     for one in done:
         print_line(f"{one.key} to {one.receiver}")
-    note(f"{len(done)} deliveries will be tried again" if done else "nothing is parked")
+    note(f"{counted(len(done), 'delivery', 'deliveries')} will be tried again" if done else "nothing is parked")
 
 
 async def _listed(config: Config, statuses: tuple[str, ...], limit: int) -> list[DeliveryView]:

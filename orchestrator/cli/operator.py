@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_line, visible
+from orchestrator.cli.people import nobody
 from orchestrator.config import Config
 from orchestrator.domain.days import end_of, zone
 from orchestrator.domain.ending import is_closed, running_contracts, still_to_end
@@ -34,7 +35,7 @@ from schemas.changes import ContractChanged, WorkerLeft
 from schemas.envelope import Envelope, Message
 from schemas.topics import HR_EVENTS
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 LOOK_SECONDS = 0.25
 _NAME = re.compile(r"[\w.@+-]{1,64}")
@@ -304,7 +305,7 @@ async def _desk(config: Config, person_id: str) -> AsyncIterator[tuple[ComingSto
     async with services.coming_store(config) as store:
         known = await store.people([person_id])
         if person_id not in known:
-            raise UserError(f"no event ever named the person {person_id!r}; ids are the HR system's worker ids")
+            raise nobody(person_id)
         async with services.publisher(config) as publisher:
             yield store, publisher, known[person_id][0]
 

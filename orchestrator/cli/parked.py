@@ -13,12 +13,13 @@ from orchestrator.cli.options import DEFAULT_CONFIG, AppName, AsJson, ConfigPath
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table
 from orchestrator.config import Config
 from orchestrator.domain.sealing import Subject, known_as
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter, Entry
 from orchestrator.ports import OperatorStore, ParkedAccount
 from schemas.audit import AuditKind
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 BATCH = 500
 """Accounts per transaction: few enough that connectors, which lock the same rows, do not notice."""
@@ -94,7 +95,7 @@ def retry(
         return
     for one in done:
         print_line(f"{one.person_id} in {one.app}: to be {one.state} by revision {one.revision}")
-    note(f"{len(done)} accounts will be tried again" if done else "nothing is parked")
+    note(f"{counted(len(done), 'account')} will be tried again" if done else "nothing is parked")
 
 
 async def _parked(config: Config, application: str | None) -> list[ParkedAccount]:

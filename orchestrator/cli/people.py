@@ -17,6 +17,12 @@ Found = tuple[int, bytes, dict[str, Any]]
 CHUNK = 500
 
 
+def nobody(*person_ids: str, more: str = "ids are the HR system's worker ids") -> UserError:
+    """The error for worker ids that nobody has: never had, or has no more since the person was erased."""
+    many = "s" if len(person_ids) > 1 else ""
+    return UserError(f"nobody has the worker id{many} {', '.join(map(repr, person_ids))}, or not any more; {more}")
+
+
 class People:
     """Names people as long as the database answers; else, and once somebody was erased, the subject has to do.
 
@@ -39,9 +45,9 @@ class People:
             raise UserError(
                 f"a copy of the log has no worker ids such as {person!r}: say the subject that stands for the person"
             )
-        raise UserError(
-            f"nobody has the worker id {person!r}, or not any more; the entries about somebody who was erased are "
-            f"found by the subject that `jml person erase` printed"
+        raise nobody(
+            person,
+            more="the entries about somebody who was erased are found by the subject that `jml person erase` printed",
         )
 
     def told(self, entries: Iterable[Found], *, values: bool = False) -> Iterator[Found]:

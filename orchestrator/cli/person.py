@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli import services
+from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, note, print_json, print_line, print_table, to_json
+from orchestrator.cli.people import nobody
 from orchestrator.config import Config
 from orchestrator.domain.entitlements import grants
 from orchestrator.domain.history import History
@@ -18,7 +20,7 @@ from orchestrator.errors import UserError
 from orchestrator.flows.erase import Erased, EraseFlow
 from orchestrator.ports import AccountView, PersonView
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 
 @app.callback()
@@ -46,7 +48,7 @@ def show(
     loaded = load(config)
     found = run_async(_person(loaded, person_id))
     if found is None:
-        raise UserError(f"no event ever named the person {person_id!r}; ids are the HR system's worker ids")
+        raise nobody(person_id)
     shown = document(found, loaded.time.default_zone, services.now(), loaded.time.hour)
     if as_json:
         print_json(shown)
@@ -80,9 +82,7 @@ def erase(
     loaded = load(config)
     if not reason.strip():
         raise UserError("--reason is empty: an auditor will ask why")
-    if not yes and not typer.confirm(f"Erase {person_id} for good?", err=True):
-        raise UserError("nothing was erased")
-    done = run_async(_erase(loaded, person_id, reason.strip(), leave_accounts))
+    done = run_async(_erase(loaded, person_id, reason.strip(), leave_accounts, yes=yes))
     if as_json:
         print_json({"erased": done is not None, **(asdict(done) if done else {})})
     elif done is None:
@@ -93,13 +93,26 @@ def erase(
             note(f"the account in {name} stays as it is: deactivated, and nobody's")
 
 
-async def _erase(config: Config, person_id: str, reason: str, leave_accounts: bool) -> Erased | None:
-    now = services.now()
+async def _erase(config: Config, person_id: str, reason: str, leave_accounts: bool, *, yes: bool) -> Erased | None:
     async with services.erasure_store(config) as store, services.operator_writer(config) as writer:
         erase = EraseFlow(store, writer, retention=config.privacy.retention, default_zone=config.time.default_zone)
+        if not yes:
+            if not await erase.allowed(person_id, leave_accounts=leave_accounts, now=services.now()):
+                return None
+            _confirm(person_id)
         return await erase(
-            person_id, operator=services.operator_name(), reason=reason, leave_accounts=leave_accounts, now=now
+            person_id,
+            operator=services.operator_name(),
+            reason=reason,
+            leave_accounts=leave_accounts,
+            now=services.now(),
         )
+
+
+def _confirm(person_id: str) -> None:
+    somebody_answers(f"this would erase {person_id} for good")
+    if not typer.confirm(f"Erase {person_id} for good?", err=True):
+        raise UserError("nothing was erased")
 
 
 async def _person(config: Config, person_id: str) -> PersonView | None:

@@ -11,14 +11,16 @@ import typer
 
 from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
-from orchestrator.cli.output import print_json, print_line, print_table
+from orchestrator.cli.output import moment, print_json, print_line, print_table
+from orchestrator.cli.people import nobody
 from orchestrator.config import Config
 from orchestrator.domain.days import is_zone, start_of, zone
 from orchestrator.domain.planning import Planned
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.plan import Differing, Replayed, Totals, plan_everybody, plan_persons, replay
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -69,8 +71,6 @@ def plan(
     if bool(person) == everybody:
         raise UserError("name whom to plan for: --person ID, or --all")
     planned, totals = run_async(_plan(loaded, sorted(set(person or [])), limit))
-    if person and totals.persons < len(set(person)):
-        raise UserError("no event ever named some of these persons; ids are the HR system's worker ids")
     _show_planned(planned, totals, loaded.policy().digest, limit, as_json=as_json)
 
 
@@ -79,6 +79,9 @@ async def _plan(config: Config, person_ids: Sequence[str], limit: int) -> tuple[
     totals, policy, now = Totals(), config.policy(), services.now()
     async with services.plan_store(config) as store:
         if person_ids:
+            known = {one.id for one, _ in await store.named(person_ids)}
+            if unknown := [one for one in person_ids if one not in known]:
+                raise nobody(*unknown)
             return await plan_persons(store, person_ids, policy, now, totals), totals
         shown = [one async for one in plan_everybody(store, policy, now, totals) if totals.touched <= limit]
         return shown, totals
@@ -95,14 +98,14 @@ def _since(text: str, default_zone: str, now: datetime) -> datetime:
     if ago := _AGO.fullmatch(text):
         return now - timedelta(**{_UNITS[ago.group(2)]: min(int(ago.group(1)), 10_000_000)})
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         raise UserError(f"{text!r} is neither an instant, nor a day, nor a length of time such as 7d or 12h") from None
     if len(text) == len("2026-01-01") and is_zone(default_zone):
-        return start_of(moment.date(), zone(None, default_zone))
-    if moment.tzinfo is None:
+        return start_of(found.date(), zone(None, default_zone))
+    if found.tzinfo is None:
         raise UserError(f"{text!r} has no time zone: end it with Z, or with +02:00")
-    return moment.astimezone(UTC)
+    return found.astimezone(UTC)
 
 
 def _show_planned(planned: list[Planned], totals: Totals, policy: str, limit: int, *, as_json: bool) -> None:
@@ -111,13 +114,13 @@ def _show_planned(planned: list[Planned], totals: Totals, policy: str, limit: in
         return
     print_table("Planned commands", ("person", "application", "command", "attributes", "groups"), map(_row, planned))
     if totals.touched > limit:
-        print_line(f"the first {limit} of {totals.touched} persons; --limit shows more")
+        print_line(f"the first {limit} of {counted(totals.touched, 'person')}; --limit shows more")
     print_table("Totals", ("application", "command", "persons#"), total_rows(totals))
     print_problems(totals.problems)
     commands = sum(kinds.total() for kinds in totals.commands.values())
     print_line(
-        f"{totals.touched} of {totals.persons} persons would get {commands} commands under policy {policy}; "
-        "nothing was sent"
+        f"{totals.touched} of {counted(totals.persons, 'person')} would get {counted(commands, 'command')} "
+        f"under policy {policy}; nothing was sent"
     )
 
 
@@ -153,11 +156,13 @@ def _show_replayed(found: Replayed, since: datetime, limit: int, *, as_json: boo
     ]
     print_table("Persons that differ", ("person", "policy in force", "candidate"), people)
     print_line(
-        f"{found.events} events since {since.isoformat()}: {len(found.differing)} of {found.present.persons} persons "
-        f"would get other commands; nothing was sent"
+        f"{counted(found.events, 'event')} since {moment(since)}: {len(found.differing)} of "
+        f"{counted(found.present.persons, 'person')} would get other commands; nothing was sent"
     )
     if found.unreadable or found.unaddressed:
-        print_line(f"left out: {found.unreadable} events nobody can read, {found.unaddressed} that lead to nobody")
+        print_line(
+            f"left out: {counted(found.unreadable, 'event')} nobody can read, {found.unaddressed} that lead to nobody"
+        )
 
 
 def _row(one: Planned) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ from orchestrator.cli.plan import print_problems, total_rows, totals_document
 from orchestrator.cli.progress import TICK, Bars
 from orchestrator.cli.reading import length
 from orchestrator.config import Config
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.policy_change import Impact, PastBreaker, impact, record, schedule
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 LONGEST = timedelta(days=30)
 
@@ -101,7 +102,10 @@ def show(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
         ("policy", "persons#", ""),
         [(name or "unknown", number, "this one" if name == version else "") for name, number in _sorted(versions)],
     )
-    print_line(f"policy {version}: {undecided} persons are not decided by it yet, {waiting} of all wait for their turn")
+    print_line(
+        f"policy {version}: {counted(undecided, 'person is', 'persons are')} not decided by it yet, "
+        f"{waiting} of all wait for their turn"
+    )
 
 
 async def _versions(config: Config) -> tuple[Mapping[str | None, int], int]:
@@ -147,9 +151,10 @@ def _sorted(versions: Mapping[str | None, int]) -> list[tuple[str | None, int]]:
 
 
 def _past(one: PastBreaker) -> str:
+    text = f"{one.app}: access of {counted(one.removals, 'account')} would be taken away"
     if one.limit is None:
-        return f"{one.app}: access of {one.removals} accounts would be taken away, and no breaker would hold any of it"
-    return f"{one.app}: access of {one.removals} accounts would be taken away, the breaker lets {one.limit} pass"
+        return f"{text}, and no breaker would hold any of it"
+    return f"{text}, the breaker lets {one.limit} pass"
 
 
 def _print(applied: _Applied, over: str) -> None:
@@ -157,13 +162,21 @@ def _print(applied: _Applied, over: str) -> None:
     print_table("What would change", ("application", "command", "persons#"), total_rows(totals))
     print_problems(totals.problems)
     commands = sum(kinds.total() for kinds in totals.commands.values())
-    print_line(f"policy {applied.version}: {totals.touched} of {totals.persons} persons get {commands} commands by it")
+    print_line(
+        f"policy {applied.version}: {totals.touched} of {counted(totals.persons, 'person')} "
+        f"get {counted(commands, 'command')} by it"
+    )
     if applied.scheduled is None:
-        print_line(f"{applied.undecided} persons would be decided anew, {applied.waiting} wait for it already")
+        print_line(
+            f"{counted(applied.undecided, 'person')} would be decided anew, {applied.waiting} wait for it already"
+        )
         return
     for one in applied.past:
         note(f"jml: {_past(one)}")
-    print_line(f"{applied.scheduled} persons are decided anew within {over}; {applied.waiting} waited for it already")
+    print_line(
+        f"{counted(applied.scheduled, 'person is', 'persons are')} decided anew within {over}; "
+        f"{applied.waiting} waited for it already"
+    )
 
 
 def _document(applied: _Applied) -> dict[str, Any]:

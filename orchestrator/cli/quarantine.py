@@ -12,7 +12,7 @@ from orchestrator.config import Config
 from orchestrator.errors import UserError
 from orchestrator.ports import Quarantined, QuarantineSummary
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 
 @app.callback()

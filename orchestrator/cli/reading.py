@@ -18,7 +18,15 @@ from orchestrator.cli.options import load
 from orchestrator.cli.output import print_line, to_json
 from orchestrator.domain.days import end_of, start_of, zone
 from orchestrator.errors import UserError
-from orchestrator.evidence.entries import Keyring, NoKeys, Recorded, known_to, recorded
+from orchestrator.evidence.entries import (
+    Keyring,
+    NoKeys,
+    Recorded,
+    known_to,
+    no_such_application,
+    no_such_person,
+    recorded,
+)
 from orchestrator.evidence.query import Filter
 from schemas.audit import AuditKind
 from schemas.envelope import instant
@@ -77,6 +85,17 @@ class OpenedLog:
     def entries(self, wanted: Filter | None = None) -> Iterator[Recorded]:
         """The entries that are wanted, in order. Raises UserError for no log or an empty one, and for a damaged
         entry."""
+        found = self._read(wanted)
+        return found if isinstance(self.keys, NoKeys) else known_to(self.keys, found)
+
+    def check(self, wanted: Filter) -> None:
+        """Raises UserError for a person or an application of which no entry tells, whatever else is wanted."""
+        if wanted.person is not None and not any(self._read(Filter(person=wanted.person, subject=wanted.subject))):
+            raise no_such_person(wanted.person, self.keys)
+        if wanted.app is not None and not any(self._read(Filter(app=wanted.app))):
+            raise no_such_application(wanted.app, {one.app for one in self._read() if one.app is not None})
+
+    def _read(self, wanted: Filter | None = None) -> Iterator[Recorded]:
         covered = self._covered()
         first = next(covered, None)
         if first is None:
@@ -86,7 +105,7 @@ class OpenedLog:
         found = recorded(chain((first,), covered), wanted.needles() if wanted else ())
         if wanted is not None:
             found = (one for one in found if wanted.wants(one.entry))
-        return found if isinstance(self.keys, NoKeys) else known_to(self.keys, found)
+        return found
 
     def _covered(self) -> Iterator[tuple[int, bytes]]:
         size = self.source.size
@@ -117,6 +136,14 @@ def starting(option: str, text: str | None, zone_name: str) -> datetime | None:
         return None
     found = _day_or_instant(option, text)
     return start_of(found, zone(zone_name, "UTC")) if not isinstance(found, datetime) else found
+
+
+def between(since: str | None, until: str | None, zone_name: str) -> tuple[datetime | None, datetime | None]:
+    """What `--since` and `--until` say. Raises UserError where nothing can lie between them."""
+    begin, end = starting("--since", since, zone_name), starting("--until", until, zone_name)
+    if begin is not None and end is not None and begin >= end:
+        raise UserError("--since is not before --until: no entry can lie between them")
+    return begin, end
 
 
 def ending(option: str, text: str | None, zone_name: str, now: datetime) -> datetime | None:

@@ -1,25 +1,25 @@
 """`jml reconcile`: what an application holds against what it should hold."""
 
-import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli import services
+from orchestrator.cli.asking import somebody_answers
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import note, print_json, print_line, print_table
 from orchestrator.cli.progress import Bars, Watched
 from orchestrator.config import Config
 from orchestrator.domain.reconcile_schedule import COMPLETE, INCOMPLETE
 from orchestrator.domain.reconciliation import FIXABLE, Finding, FindingKind
-from orchestrator.errors import UserError
+from orchestrator.domain.wording import counted
 from orchestrator.flows.group_drift import GroupDrift
 from orchestrator.flows.listing import users
 from orchestrator.flows.reconcile import Reconciliation
 from orchestrator.flows.reconcile_run import ReconcileRun
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 SHOWN_WORDS = 60
 """Characters of a value that the table shows."""
@@ -72,8 +72,8 @@ def reconcile(
     """
     loaded = load(config)
     services.app_names(loaded, application)
-    if fix and not yes and not sys.stdin.isatty():
-        raise UserError("--fix changes accounts: add --yes to confirm where nobody can be asked")
+    if fix and not yes:
+        somebody_answers("--fix changes accounts")
     found = run_async(_reconcile(loaded, application, limit, fix=fix, yes=yes))
     if as_json:
         print_json(_document(found))
@@ -153,7 +153,7 @@ def _print(found: _Found) -> None:
     for group, number in found.strangers.items():
         print_line(f"{number} members of {group} are nobody's whom we know; they are left alone")
     if found.marked is not None:
-        print_line(f"the connector will look at {found.marked} accounts once more, within seconds")
+        print_line(f"the connector will look at {counted(found.marked, 'account')} once more, within seconds")
         if left := found.fixable - found.marked:
             print_line(f"{left} were left: the connector is at work on them, or they wait for a person")
     elif found.fixable:

@@ -20,13 +20,14 @@ from orchestrator.cli.reading import (
     output,
     starting,
 )
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.evidence.page import page
 from orchestrator.evidence.reports import REPORTS
 from orchestrator.evidence.reports.base import Finished, Question, Report, make
 from orchestrator.evidence.tables import document, write_report
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(REPORTS)}.")]
 
@@ -96,7 +97,7 @@ def report(
         with output(target) as file:
             _write(file, finished, format_)
         rows = len(finished.rows)
-        note(f"{rows} {'row' if rows == 1 else 'rows'}" + (f" in {target}" if target else ""))
+        note(counted(rows, "row") + (f" in {target}" if target else ""))
 
 
 def _report(name: str) -> Report:

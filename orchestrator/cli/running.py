@@ -27,7 +27,7 @@ from orchestrator.ports import Clock
 from orchestrator.roles import MakeRole, role_names
 from orchestrator.roles import role as find_role
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 log = structlog.get_logger()
 
 LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]

@@ -10,9 +10,10 @@ from orchestrator.cli.event_lines import lines, opened
 from orchestrator.cli.events import explain, problems_of
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load
 from orchestrator.cli.output import print_json, print_line, to_json
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 EXAMPLE_APPS = ("directory",)
 
@@ -48,7 +49,7 @@ def export(
     if as_json:
         print_json({"folder": str(folder), "files": sorted(written)})
     else:
-        print_line(f"wrote {len(written)} documents to {folder}")
+        print_line(f"wrote {counted(len(written), 'document')} to {folder}")
 
 
 @app.command()
@@ -60,6 +61,8 @@ def check(
 ) -> None:
     """Hold every event against its schema, and send nothing. Exit code 2 when one is bad.
 
+    One whose time is more than a day ahead, or whose time zone nobody knows, is bad as well.
+
     Example: `jml schema check hires.jsonl`
     """
     with opened(file) as source:
@@ -70,7 +73,7 @@ def check(
     if problems:
         raise UserError(explain(file, problems, f"{count - len(problems)} are good"))
     if not as_json:
-        print_line(f"{count} events, all good")
+        print_line(f"{counted(count, 'event')}, all good")
 
 
 def _write(folder: Path, written: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.config import AppConfig, Config
+from orchestrator.domain.wording import counted
 from orchestrator.errors import BrokerUnavailable, StoreUnavailable, UserError
 from orchestrator.ports import (
     ErasureStore,
@@ -354,7 +355,8 @@ async def with_topic(verdict: "Verdict", bootstrap: str, folder: Path, keys: "Se
     log = LogFolder(folder)
     findings, records = await compare_topic(bootstrap, log.entries)
     published, checkpoints = await compare_checkpoints(bootstrap, log.history, verdict.origin, keys)
-    read = f"the topics were read to their ends: {records} records, {checkpoints} checkpoints of this log"
+    both = f"{counted(records, 'record')}, {counted(checkpoints, 'checkpoint')}"
+    read = f"the topics were read to their ends: {both} of this log"
     return replace(
         verdict,
         compared=(*verdict.compared, "topic"),

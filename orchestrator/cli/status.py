@@ -13,10 +13,11 @@ from orchestrator.cli.output import duration, moment, print_json, print_line, pr
 from orchestrator.config import Config
 from orchestrator.domain.account import AccountStatus
 from orchestrator.domain.notices import OVERDUE_AFTER, age
+from orchestrator.domain.wording import counted
 from orchestrator.ports import ApplicationHealth, StoreStatus
 from orchestrator.ports.noticing import Overdue
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 OPEN = ApplicationHealth("open")
 """An application that nobody ever paused has no health on record."""
@@ -40,7 +41,9 @@ def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     _print(loaded, found)
     for name, late in overdue.items():
         since = duration(age(late.oldest, now))
-        print_line(f"ALARM: {late.ends} ends overdue in {name}, the oldest for {since}, see `jml due --overdue`")
+        print_line(
+            f"ALARM: {counted(late.ends, 'end')} overdue in {name}, the oldest for {since}, see `jml due --overdue`"
+        )
 
 
 async def _status(config: Config, now: datetime) -> tuple[StoreStatus, Mapping[str, Overdue]]:
@@ -92,12 +95,16 @@ def _print(config: Config, found: StoreStatus) -> None:
         empty="none configured",
     )
     print_line(f"timers: {found.open_timers} open, the next due {moment(found.next_due)}")
-    print_line(f"outbox: {found.outbox_segments} segments not published, the oldest of {moment(found.outbox_oldest)}")
-    print_line(f"quarantine: {found.quarantined} records" + (", see `jml quarantine list`" * bool(found.quarantined)))
+    segments = counted(found.outbox_segments, "segment")
+    print_line(f"outbox: {segments} not published, the oldest of {moment(found.outbox_oldest)}")
+    records = counted(found.quarantined, "record")
+    print_line(f"quarantine: {records}" + (", see `jml quarantine list`" * bool(found.quarantined)))
     if leavers := sum(found.parked_leavers.values()):
-        print_line(f"ALARM: {leavers} parked leavers still have access, see `jml parked list`")
+        have = counted(leavers, "parked leaver still has", "parked leavers still have")
+        print_line(f"ALARM: {have} access, see `jml parked list`")
     if held := sum(found.held.values()):
-        print_line(f"ALARM: the breaker holds {held} commands that take access away, see `jml held list`")
+        commands = counted(held, "command that takes", "commands that take")
+        print_line(f"ALARM: the breaker holds {commands} access away, see `jml held list`")
 
 
 def _rows(config: Config, found: StoreStatus) -> Iterator[tuple[object, ...]]:

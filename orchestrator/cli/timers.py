@@ -9,12 +9,12 @@ import typer
 from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import moment, print_json, print_table
+from orchestrator.cli.people import nobody
 from orchestrator.config import Config
-from orchestrator.errors import UserError
 from orchestrator.ports import TimelineEntry
 from orchestrator.ports.noticing import TimerView
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 CANCELLED = "timer_cancelled"
 
@@ -59,7 +59,7 @@ async def _timers(config: Config, person_id: str) -> tuple[list[TimerView], Sequ
     async with services.operator_store(config) as store:
         person = await store.person(person_id)
     if person is None:
-        raise UserError(f"no event ever named the person {person_id!r}; ids are the HR system's worker ids")
+        raise nobody(person_id)
     async with services.coming_store(config) as coming:
         return await coming.timers(person_id), [one for one in person.timeline if one.kind == CANCELLED]
 

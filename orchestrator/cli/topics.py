@@ -5,8 +5,9 @@ import typer
 from orchestrator.cli import services
 from orchestrator.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, load, run_async
 from orchestrator.cli.output import duration, print_json, print_line, print_table
+from orchestrator.domain.wording import counted
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False)
 
 
 @app.callback()
@@ -34,7 +35,7 @@ def create(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
         print_line(f"created {name}")
     for name in done.grown:
         print_line(f"added partitions to {name}")
-    print_line(f"{len(done.unchanged)} topics were as they should be")
+    print_line(f"{counted(len(done.unchanged), 'topic was as it', 'topics were as they')} should be")
 
 
 @app.command()

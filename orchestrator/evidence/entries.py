@@ -78,6 +78,10 @@ class Recorded(NamedTuple):
 class Keyring(Protocol):
     """What leads from the log to people. Without it, and for a subject that was erased, there is only the id."""
 
+    @property
+    def answers(self) -> bool:
+        """Whether it can be asked at all, so that whom it does not know is nobody's id."""
+
     def know(self, subjects: Iterable[str]) -> None:
         """Look these up at once: they are going to be asked for."""
 
@@ -93,6 +97,8 @@ class Keyring(Protocol):
 
 class NoKeys:
     """The keyring of somebody who has only the log."""
+
+    answers = False
 
     def know(self, subjects: Iterable[str]) -> None:
         """There is nothing to look up in."""
@@ -146,6 +152,21 @@ def needle(text: str) -> bytes | None:
 def name_of(subject: str | None, keys: Keyring) -> str:
     """The worker id where it is known, else the subject."""
     return "" if subject is None else keys.person_of(subject) or subject
+
+
+def no_such_person(person: str, keys: Keyring) -> UserError:
+    """The error for a person of whom no entry tells; where no keys are at hand, a worker id may be somebody's still."""
+    if keys.answers:
+        more = "nobody is known by that id, or not any more: name a worker id, or the subject that the log has for one"
+    else:
+        more = "the keys, which lead from a worker id to its subject, are not at hand: name the subject"
+    return UserError(f"no entry of the audit log is about the person {person!r}; {more}")
+
+
+def no_such_application(app: str, known: Iterable[str]) -> UserError:
+    """The error for an application of which no entry tells."""
+    there = ", ".join(sorted(known)) or "none"
+    return UserError(f"no entry of the audit log is about the application {app!r} (there are: {there})")
 
 
 def _damaged(position: int) -> UserError:

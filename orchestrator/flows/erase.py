@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from orchestrator.domain.erasure import refusals
 from orchestrator.domain.lifecycle import standing
 from orchestrator.domain.sealing import Subject
+from orchestrator.domain.wording import counted
 from orchestrator.errors import UserError
 from orchestrator.flows.audit_writer import AuditWriter, Entry
-from orchestrator.ports import ErasureStore
+from orchestrator.ports import ErasureCase, ErasureStore
 from schemas.audit import AuditKind
 
 
@@ -44,14 +45,8 @@ class EraseFlow:
             case = await transaction.load(person_id)
             if case is None:
                 return None
-            found = standing(case.person, self._zone, now)
-            accounts = [(one.account, one.progress) for one in case.accounts]
-            against = refusals(found, accounts, now, retention=self._retention, leave_accounts=leave_accounts)
-            if case.unpublished:
-                against.append(f"{case.unpublished} messages about the person are on their way: try again in a minute")
-            if against:
-                raise UserError("\n".join(f"{person_id} cannot be erased: {one}" for one in against))
-            left = tuple(account.app for account, progress in accounts if progress.remote_id is not None)
+            self._check(case, person_id, leave_accounts, now)
+            left = tuple(one.account.app for one in case.accounts if one.progress.remote_id is not None)
             entry = Entry(
                 AuditKind.SUBJECT_ERASED,
                 now,
@@ -62,3 +57,27 @@ class EraseFlow:
             rows = await transaction.erase(case, self._writer.stamp([entry]), now=now)
         self._writer.saved(1)
         return Erased(case.subject.id, left, rows)
+
+    async def allowed(self, person_id: str, *, leave_accounts: bool, now: datetime) -> bool:
+        """Whether there is anything to erase, with nothing done: to be known before anybody is asked.
+
+        Raises UserError with every reason against it, StoreUnavailable.
+        """
+        async with self._store.transaction() as transaction:
+            case = await transaction.load(person_id)
+        if case is None:
+            return False
+        self._check(case, person_id, leave_accounts, now)
+        return True
+
+    def _check(self, case: ErasureCase, person_id: str, leave_accounts: bool, now: datetime) -> None:
+        found = standing(case.person, self._zone, now)
+        accounts = [(one.account, one.progress) for one in case.accounts]
+        against = refusals(found, accounts, now, retention=self._retention, leave_accounts=leave_accounts)
+        if case.unpublished:
+            waiting = counted(
+                case.unpublished, "message about the person is on its way", "messages about the person are on their way"
+            )
+            against.append(f"{waiting}: try again in a minute")
+        if against:
+            raise UserError("\n".join(f"{person_id} cannot be erased: {one}" for one in against))

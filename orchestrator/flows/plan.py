@@ -13,9 +13,10 @@ from orchestrator.domain.planning import Planned, Rehearsal, as_it_was, plan
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.resolve import Cause
 from orchestrator.errors import Poison
-from orchestrator.flows.resolve import MAX_AHEAD, Incoming, parse
+from orchestrator.flows.resolve import Incoming, parse
 from orchestrator.ports import PlanStore, TimedRecord
 from schemas.changes import TimerFired
+from schemas.envelope import MAX_AHEAD
 
 
 @dataclass(slots=True)

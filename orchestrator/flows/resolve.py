@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 import orjson
@@ -32,7 +32,7 @@ from orchestrator.ports import Clock, InboxRow, Quarantined, ResolveChanges, Res
 from schemas.audit import AuditKind
 from schemas.changes import BY_TYPE, Change, TimerFired
 from schemas.commands import AccountCommand
-from schemas.envelope import BINARY, Envelope, EnvelopeError, Headers, Message, read_envelope, timestamp
+from schemas.envelope import BINARY, MAX_AHEAD, Envelope, EnvelopeError, Headers, Message, read_envelope, timestamp
 from schemas.topics import QUARANTINE, lane_topic
 
 log = structlog.get_logger()
@@ -45,8 +45,6 @@ _COMMAND_HEADERS: Headers = (
     ("ce_type", AccountCommand.TYPE.encode()),
 )
 _BACKOFF = Backoff(base=0.1, most=10)
-MAX_AHEAD = timedelta(days=1)
-"""How far an event's time may be ahead of our clock."""
 _TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+){1,7}")
 """What is shown of a type: the text is the sender's, and the reason is kept for long."""
 MAX_CHAIN = 32

@@ -209,7 +209,7 @@ async def test_what_is_still_in_the_outbox_goes_out_first(database: Database, ke
             ResolveChanges(outbox=[Message("scim.crm.deprovision", key, b"{}"), Message("x", b"4712", b"{}")]), now=NOW
         )
     assert segment is not None
-    with pytest.raises(UserError, match="1 messages about the person are on their way"):
+    with pytest.raises(UserError, match="1 message about the person is on its way"):
         await erase(database)
     await SqlOutbox(database).published([segment])
     assert await erase(database) is not None

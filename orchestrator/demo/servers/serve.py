@@ -16,6 +16,7 @@ from typing import Literal, Self, get_args
 
 import uvicorn
 
+from orchestrator.errors import UserError
 from orchestrator.listening import listener
 
 from .asgi import BASE_PATH, App, Bearer, Latency
@@ -76,12 +77,15 @@ def serve(
     token_env: str | None = None,
     latency: float = 0.0,
 ) -> None:
-    """Serve one application until SIGTERM. Port 0 takes a free one. Without `token_env` everybody is let in."""
+    """Serve one application until SIGTERM. Port 0 takes a free one. Without `token_env` everybody is let in.
+
+    Raises UserError where the address cannot be had, and where the variable holds no token.
+    """
     token = None
     if token_env:
         token = os.environ.get(token_env)
         if not token:
-            raise SystemExit(f"{token_env} is not set: it must hold the bearer token to accept")
+            raise UserError(f"{token_env} is not set: it must hold the bearer token to accept")
     app = build(kind, journal=journal, token=token, latency=latency)
     config = uvicorn.Config(
         app,
@@ -195,7 +199,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--journal", type=Path, help="append every answered request to this JSON-lines file")
     parser.add_argument("--token-env", help="environment variable with the bearer token to require")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds to wait before every answer")
-    serve(**vars(parser.parse_args(arguments)))
+    try:
+        serve(**vars(parser.parse_args(arguments)))
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from orchestrator.errors import UserError
-from orchestrator.evidence.entries import Keyring, NoKeys, Recorded
+from orchestrator.evidence.entries import Keyring, NoKeys, Recorded, no_such_application, no_such_person
 from schemas.envelope import timestamp
 
 Cell = str | int | float | datetime | None
@@ -156,13 +156,9 @@ class _Seen:
         if not self.counted and self.first is not None and question.cutoff is not None:
             raise _too_early(question.cutoff, self.first)
         if question.subject is not None and question.subject not in self.subjects:
-            raise UserError(
-                f"no entry of the audit log is about the person {question.subject!r}; name a worker id, or a subject "
-                "of the log where its keys are not at hand"
-            )
+            raise no_such_person(question.subject, question.keys)
         if question.app is not None and question.app not in self.apps:
-            known = ", ".join(sorted(self.apps)) or "none"
-            raise UserError(f"no entry of the audit log is about the application {question.app!r} (there are: {known})")
+            raise no_such_application(question.app, self.apps)
 
 
 def _too_early(end: datetime, first: datetime) -> UserError:

@@ -50,12 +50,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+class _Terminal(io.TextIOWrapper):
+    """Standard input where somebody sits who can be asked."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture
 def jml(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Jml:
     """Runs one command."""
 
-    def call(*arguments: object, stdin: bytes = b"") -> Result:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    def call(*arguments: object, stdin: bytes = b"", terminal: bool = False) -> Result:
+        monkeypatch.setattr(sys, "stdin", (_Terminal if terminal else io.TextIOWrapper)(io.BytesIO(stdin)))
         capsys.readouterr()
         code = run([str(one) for one in arguments])
         captured = capsys.readouterr()

@@ -179,6 +179,27 @@ def test_a_proof_of_another_key_or_without_its_witness_does_not_hold(jml: Jml, l
     assert (answer.code, "is not signed by the witness w.example.com" in answer.out) == (1, True)
 
 
+@pytest.mark.parametrize("option", ["--key", "--witness-key"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("garbage\n", "holds no key in line 1: it is no Ed25519 verifier key"),
+        (f"{KEY.verifier}\n\nsome more\n", "holds no key in line 3: it is no Ed25519 verifier key"),
+        (" \n", "holds no key: it is empty"),
+    ],
+)
+def test_a_file_without_a_key_is_named(
+    jml: Jml, log: Path, folder: Path, option: str, content: str, words: str
+) -> None:
+    (folder / "other").write_text(content)
+    jml("audit", "verify", "--log", "log", option, "other").refused(f"{option}: other {words}")
+
+
+def test_a_key_in_the_log_s_folder_that_is_none_is_named(jml: Jml, log: Path, folder: Path) -> None:
+    (folder / "log" / "key.pub").write_text("garbage")
+    jml("audit", "verify", "--log", "log").refused("log/key.pub holds no key in line 1")
+
+
 def test_mistakes_are_one_line(jml: Jml, log: Path, folder: Path) -> None:
     jml("audit", "verify", "--log", "nowhere").refused("there is no audit log in nowhere")
     jml("audit", "verify", "--log", "log", "--key", "a+b+c").refused("--key", "verifier key")

@@ -58,7 +58,7 @@ def test_an_erased_person_is_unknown_and_erasing_again_is_harmless(
     answer = jml("person", "erase", "4713", "--reason", "request 118", "--yes")
     assert answer.code == 0, answer.err
     assert answer.out == f"4713 is erased; the audit log's entries are found by the subject {'d' * 32}\n"
-    jml("person", "show", "4713").refused("no event ever named the person '4713'")
+    jml("person", "show", "4713").refused("nobody has the worker id '4713', or not any more")
     ((message,),) = outbox(leaver)
     assert (message.topic, message.key) == ("audit.entries", b"d" * 32)
     entry = AuditEntry.model_validate_json(message.value)
@@ -74,11 +74,35 @@ def test_an_erased_person_is_unknown_and_erasing_again_is_harmless(
 
 @pytest.mark.usefixtures("leaver")
 def test_erasing_asks_first_and_wants_a_reason(jml: Jml) -> None:
-    assert jml("person", "erase", "4713", "--reason", "request 118", stdin=b"n\n").err.endswith("nothing was erased\n")
+    declined = jml("person", "erase", "4713", "--reason", "request 118", stdin=b"n\n", terminal=True)
+    assert (declined.code, declined.err.endswith("nothing was erased\n")) == (2, True)
     jml("person", "erase", "4713", "--reason", " ", "--yes").refused("--reason is empty")
     assert jml("person", "erase", "4713", "--yes").code == 2
     assert jml("person", "show", "4713").code == 0
-    assert jml("person", "erase", "4713", "--reason", "request 118", "--json", stdin=b"y\n").json["erased"] is True
+    confirmed = jml("person", "erase", "4713", "--reason", "request 118", "--json", stdin=b"y\n", terminal=True)
+    assert confirmed.json["erased"] is True
+
+
+@pytest.mark.usefixtures("leaver")
+def test_where_nobody_can_be_asked_it_has_to_be_confirmed_by_an_option(jml: Jml) -> None:
+    erase = ("person", "erase", "4713", "--reason", "request 118")
+    for stdin in (b"", b"y\n"):
+        jml(*erase, stdin=stdin).refused("erase 4713", "add --yes to confirm where nobody can be asked")
+    assert jml("person", "show", "4713").code == 0
+
+
+@pytest.mark.usefixtures("leaver")
+def test_nobody_is_asked_about_what_cannot_be_erased(jml: Jml) -> None:
+    refused = jml("person", "erase", "4711", "--reason", "request 118", stdin=b"y\n", terminal=True)
+    assert refused.code == 2
+    assert "the person is active" in refused.err
+    assert "for good?" not in refused.err
+    unknown = jml("person", "erase", "9999", "--reason", "request 118", terminal=True)
+    assert (unknown.code, unknown.out, unknown.err) == (
+        0,
+        "nothing is kept of 9999: erased before, or never there\n",
+        "",
+    )
 
 
 @pytest.mark.usefixtures("leaver")

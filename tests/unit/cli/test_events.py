@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -9,9 +10,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from orchestrator.adapters.kafka.embedded import EmbeddedBroker
+from orchestrator.cli import services
 from orchestrator.cli.event_lines import BadEvent, check, message, unchecked
 from schemas.envelope import Envelope, read_envelope
-from tests.unit.cli.console import Jml
+from tests.unit.cli.console import NOW, Jml
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 FROM_OUTSIDE = sorted(path for path in (SAMPLES / "events").iterdir() if path.stem != "timer_fired")
@@ -22,8 +24,10 @@ def line(path: Path) -> bytes:
 
 
 @pytest.fixture
-def events(folder: Path) -> Path:
-    """All good samples but the timer, one per line, with a blank line and a byte order mark as editors leave them."""
+def events(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All good samples but the timer, one per line, with a blank line and a byte order mark as editors leave them; at
+    a time when all of them have happened."""
+    monkeypatch.setattr(services, "now", lambda: NOW + timedelta(days=366))
     path = folder / "events.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n\n".join(line(one) for one in FROM_OUTSIDE))
     return path
@@ -99,6 +103,49 @@ def test_bad_lines_are_named_by_number_and_nothing_is_sent(jml: Jml, events: Pat
     assert last == "jml: 2 bad lines, nothing was sent"
 
 
+def changed(day: datetime, attributes: dict[str, object]) -> bytes:
+    data = {"worker_id": "4711", "attributes": attributes, "effective": "2026-03-01"}
+    event = {"specversion": "1.0", "id": "1", "source": "hr/x", "type": "jml.worker.moved.v1", "time": day}
+    return orjson.dumps({**event, "data": data})
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize("command", [("events", "send"), ("schema", "check")], ids=" ".join)
+def test_what_would_not_be_taken_as_it_was_meant_is_a_bad_line(
+    jml: Jml, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "now", lambda: NOW)
+    ahead = timedelta(days=1, seconds=1)
+    answer = jml(
+        *command,
+        "-",
+        stdin=b"\n".join(
+            (
+                changed(NOW + ahead, {"title": "Fellow"}),
+                changed(NOW + timedelta(days=1), {"time_zone": "Australia/Melbourne"}),
+                changed(NOW, {"time_zone": "Mars/Olympus"}),
+                changed(NOW, {"time_zone": None}),
+            )
+        ),
+    )
+    assert (answer.code, answer.out) == (2, "")
+    future, zone, last = answer.err.splitlines()
+    assert future.startswith("jml: standard input, line 1: the CloudEvents attribute time, 2026-03-03T08:15:01")
+    assert "more than a day ahead of our clock" in future
+    assert zone.startswith("jml: standard input, line 3: data.attributes.time_zone: ")
+    assert "'Mars/Olympus'" in zone
+    assert last.startswith("jml: 2 bad lines, ")
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf"])
+def test_a_file_without_events_is_refused(jml: Jml, folder: Path, content: bytes) -> None:
+    (folder / "empty.jsonl").write_bytes(content)
+    for command in (("events", "send"), ("events", "send", "--no-validate"), ("schema", "check")):
+        jml(*command, "empty.jsonl").refused("empty.jsonl holds no events")
+        jml(*command, "-", stdin=content).refused("standard input holds no events")
+
+
 def test_events_arrive(jml: Jml, events: Path, broker: str) -> None:
     sent = jml("events", "send", events, "--json").json
     assert sent == {"published": len(FROM_OUTSIDE), "topics": {"hr.events": len(FROM_OUTSIDE) - 3, "idp.events": 3}}
@@ -127,6 +174,7 @@ def test_an_export_is_imported(jml: Jml, folder: Path, broker: str) -> None:
     assert jml("hr", "import", export, "--json").json == {"published": 1, "topics": {"hr.events": 1}}
     (event,) = consume(broker, "hr.events", 1)
     assert event.type == "jml.worker.joined.v1"
+    assert jml("hr", "import", export).out == f"published 1 event from {export}\n"
     (export / "employee.csv").write_text("emp_no\n")
     jml("hr", "import", export).refused("employee.csv, line 1")
 

@@ -84,7 +84,6 @@ def positions(jml: Jml, *options: str) -> list[int]:
         (("--since", "2026-03-03"), []),
         (("--person", ANN, "--kind", "command_issued", "--app", "crm"), [2, 11]),
         (("--person", ANN, "--limit", "2"), [0, 1]),
-        (("--person", "4711"), []),
     ],
 )
 def test_search_finds_what_fits_all_that_is_asked(
@@ -103,9 +102,10 @@ def test_search_for_people(jml: Jml, log: Path) -> None:
     lines = jml("audit", "search", "--app", "wiki").out.splitlines()
     assert len(lines) == 3
     assert re.search(r"8 2026-03-02T08:06:00.000000Z command_parked +s-bob wiki r1 by hr/example", lines[1])
-    nothing = jml("audit", "search", "--app", "none")
-    assert (nothing.code, nothing.out, nothing.err) == (0, "", "no entry matches\n")
-    assert jml("audit", "search", "--app", "none", "--json").json == []
+    for known in (("--app", "wiki"), ("--person", BOB)):
+        nothing = jml("audit", "search", *known, "--kind", "command_applied")
+        assert (nothing.code, nothing.out, nothing.err) == (0, "", "no entry matches\n")
+        assert jml("audit", "search", *known, "--kind", "command_applied", "--json").json == []
 
 
 def test_an_escape_in_a_record_hides_nothing(jml: Jml, log: Path) -> None:
@@ -146,8 +146,38 @@ def test_a_part_is_exported_with_what_was_before_it_in_mind(jml: Jml, log: Path)
 
 def test_who_is_not_known_any_more_is_told_apart_from_who_has_no_entry(jml: Jml, log: Path, keys: Keys) -> None:
     """After an erasure a worker id leads nowhere, and silence would look as if nothing had ever happened."""
-    assert "nobody is known by that id" in jml("audit", "search", "--person", "9999").err
-    assert "nobody is known" not in jml("audit", "search", "--person", "4711", "--app", "wiki").err
+    for command in (("audit", "search"), ("audit", "export"), ("access",)):
+        jml(*command, "--person", "9999").refused("the person '9999'", "nobody is known by that id, or not any more")
+    assert jml("audit", "search", "--person", "4711", "--app", "wiki").err == "no entry matches\n"
+
+
+@pytest.mark.parametrize("command", [("audit", "search"), ("audit", "export"), ("access",)], ids=" ".join)
+def test_without_the_database_a_worker_id_is_not_said_to_be_nobodys(
+    jml: Jml, log: Path, configured: Path, command: tuple[str, ...]
+) -> None:
+    (configured.parent / "state" / "jml.db").unlink()
+    answer = jml(*command, "--person", "4711")
+    assert (answer.code, answer.out) == (2, "")
+    assert "nobody is known" not in answer.err
+    silent, refused = answer.err.splitlines()
+    assert silent.startswith("people are shown by their subjects: ")
+    assert "the person '4711'" in refused
+    assert refused.endswith("are not at hand: name the subject")
+    jml(*command, "--person", "4711", "--log", log).refused("are not at hand: name the subject")
+
+
+def test_an_export_that_is_refused_leaves_the_file_alone(jml: Jml, log: Path, folder: Path) -> None:
+    (folder / "kept.csv").write_text("kept")
+    for format_ in ("jsonl", "csv", "ocsf", "entra"):
+        jml("audit", "export", "--app", "none", "--format", format_, "--out", "kept.csv").refused("'none'")
+    assert (folder / "kept.csv").read_text() == "kept"
+
+
+def test_the_latest_of_an_application_that_is_none_are_refused(jml: Jml, log: Path) -> None:
+    jml("audit", "tail", "--app", "none").refused("the application 'none'", "crm, wiki")
+    jml("audit", "tail", "--app", "none", "--log", log, "--follow").refused("the application 'none'")
+    nothing = jml("audit", "tail", "--app", "wiki", "--kind", "command_applied")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "no entry matches\n")
 
 
 def test_what_a_source_says_of_an_entitlement_is_exported_without_any_key(jml: Jml, folder: Path) -> None:
@@ -362,6 +392,12 @@ class TestMistakes:
         (("report", "leavers", "--out", "missing/x"), ("missing/x cannot be written",)),
         (("report", "leavers", "--format", "pdf"), ("pdf",)),
         (("audit", "search", "--since", "soon"), ("--since 'soon'",)),
+        (("audit", "search", "--app", "none"), ("'none'", "crm, wiki")),
+        (("audit", "search", "--app", "none", "--json"), ("'none'", "crm, wiki")),
+        (("audit", "search", "--person", ANN, "--app", "none"), ("the application 'none'",)),
+        (("audit", "search", "--person", "nobody", "--app", "crm"), ("the person 'nobody'",)),
+        (("audit", "search", "--since", "2026-03-09", "--until", "2026-03-02"), ("--since is not before --until",)),
+        (("audit", "export", "--since", "2026-03-02", "--until", "2026-03-02"), ("--since is not before --until",)),
         (("audit", "search", "--limit", "0"), ("--limit",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,

@@ -96,7 +96,7 @@ def test_many_are_confirmed_with_their_number(jml: Jml) -> None:
 @pytest.mark.usefixtures("breaking")
 def test_a_rejected_command_can_still_be_released_by_name(jml: Jml) -> None:
     jml("held", "reject", "--person", "4712", "--reason", "mistake")
-    jml("held", "release", "--app", "crm", "--reason", "meant", "--yes")
+    assert jml("held", "release", "--app", "crm", "--reason", "meant", "--yes").err.endswith("\n1 command released\n")
     assert jml("held", "list", "--rejected", "--json").json["count"] == 1
     assert jml("held", "release", "--person", "4712", "--reason", "meant", "--json").json["count"] == 1
 
@@ -106,6 +106,13 @@ def test_a_decision_needs_a_reason_and_an_object(jml: Jml) -> None:
     jml("held", "release", "--all").refused("--reason is missing")
     jml("held", "release", "--reason", "x").refused("say what to release")
     jml("held", "release", "--all", "--app", "crm", "--reason", "x").refused("say what to release")
+
+
+@pytest.mark.usefixtures("breaking")
+def test_an_application_that_is_not_configured_is_refused_and_not_taken_for_an_empty_one(jml: Jml) -> None:
+    jml("held", "list", "--app", "nope").refused("there is no application 'nope'", "crm, wiki")
+    for decision in ("release", "reject"):
+        jml("held", decision, "--app", "nope", "--reason", "x").refused("there is no application 'nope'")
 
 
 # --- applications ----------------------------------------------------------------------------------------------------

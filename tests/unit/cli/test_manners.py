@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.lazy import COMMANDS, load
 from tests.forge import forge
 from tests.unit.cli.conftest import entries
 from tests.unit.cli.console import NOBODY, Jml
@@ -139,6 +140,7 @@ def test_the_embedded_broker_cannot_be_reached_from_outside(
         (("audit", "export", "--since", "yesterday"), "--since 'yesterday'"),
         (("audit", "export", "--until", "2026-03-02T08:15:00"), "--until"),
         (("schema", "check", "missing.jsonl"), "cannot be read"),
+        (("demo-app", "payroll", "--token-env", "NOBODY_SET"), "NOBODY_SET is not set: it must hold the bearer token"),
         (("health", "--url", "nonsense"), "--url 'nonsense'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -151,6 +153,17 @@ def test_a_mistake_is_one_line(jml: Jml, command: Arguments, words: str) -> None
 def test_groups_and_jml_itself_show_their_help_when_called_alone(jml: Jml) -> None:
     assert "Usage: jml person" in jml("person").out
     assert "Usage: jml [OPTIONS]" in jml().out
+
+
+def test_only_jml_itself_offers_completion(jml: Jml) -> None:
+    assert "--install-completion" in jml("--help").out
+    for entry in COMMANDS:
+        waiting = [load(entry)]
+        while waiting:
+            command = waiting.pop()
+            options = {option for one in command.params for option in one.opts}
+            assert not {"--install-completion", "--show-completion"} & options, (entry.name, command.name)
+            waiting += getattr(command, "commands", {}).values()
 
 
 def test_the_overview_imports_no_command() -> None:

@@ -34,7 +34,7 @@ def test_status_is_one_json_document_with_every_application_and_status(jml: Jml)
 def test_status_for_people_raises_the_alarm_for_parked_leavers(jml: Jml) -> None:
     answer = jml("status")
     assert answer.code == 0
-    assert "ALARM: 1 parked leavers still have access" in answer.out
+    assert "ALARM: 1 parked leaver still has access" in answer.out
     assert "401 from the server" in answer.out
     assert answer.err == ""
 

@@ -73,7 +73,8 @@ def test_people_read_it_as_a_table_and_one_line(jml: Jml, candidate: Path) -> No
     [
         ((), ("--person ID", "--all")),
         (("--all", "--person", "1"), ("--person ID", "--all")),
-        (("--person", "nobody"), ("worker ids",)),
+        (("--person", "nobody"), ("nobody has the worker id 'nobody', or not any more", "worker ids")),
+        (("--person", "zz", "--person", "4711", "--person", "aa"), ("the worker ids 'aa', 'zz', or not",)),
         (("--replay", "7d", "--all"), ("leave out",)),
         (("--replay", "7d"), ("same policy",)),
     ],
@@ -107,8 +108,10 @@ def test_real_events_are_told_to_both_policies(jml: Jml, candidate: Path, monkey
         assert jml("events", "send", "-", stdin=events.encode()).code == 0
         before = rows()
         shown = jml("plan", "--replay", "1h", "--config", candidate, "--json").json
+        told = jml("plan", "--replay", "2026-03-02T09:15:00.5+01:00", "--config", candidate).out
     finally:
         broker.stop()
+    assert "3 events since 2026-03-02 08:15:00Z: 3 of 3 persons" in told
     assert (shown["events"], shown["unreadable"], shown["differing_persons"]) == (3, 0, 3)
     assert shown["present"]["commands"] == {"crm": {"create": 3}, "wiki": {"create": 3}}
     assert shown["candidate"]["commands"] == {"crm": {"create": 3}, "wiki": {"create": 2}}

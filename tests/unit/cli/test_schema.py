@@ -1,6 +1,7 @@
 """The exported contracts, held against the standards that they claim and against the samples."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import jsonschema
 import orjson
 import pytest
 
+from orchestrator.cli import services
 from orchestrator.schema_export import MESSAGES, asyncapi, documents, headers_schema, message_schema, type_of
 from schemas.changes import BY_TYPE
 from schemas.envelope import STRUCTURED, Envelope, read_envelope
 from schemas.groups import groups
 from schemas.topics import topics
-from tests.unit.cli.console import Jml
+from tests.unit.cli.console import NOW, Jml
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 APPS = ("crm", "wiki")
@@ -101,10 +103,13 @@ def test_export_writes_the_documents_of_the_configured_applications(jml: Jml, co
     jml("schema", "export", "file/contracts").refused("cannot be written")
 
 
-def test_check_counts_good_events_and_names_bad_ones(jml: Jml, folder: Path) -> None:
+def test_check_counts_good_events_and_names_bad_ones(jml: Jml, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "now", lambda: NOW + timedelta(days=366))
     good = [orjson.dumps(orjson.loads(one.read_bytes())) for one in sorted((SAMPLES / "events").iterdir())]
     (folder / "good.jsonl").write_bytes(b"\n".join(good))
     assert jml("schema", "check", "good.jsonl").out == f"{len(good)} events, all good\n"
+    (folder / "one.jsonl").write_bytes(good[0])
+    assert jml("schema", "check", "one.jsonl").out == "1 event, all good\n"
     bad = orjson.dumps(orjson.loads((SAMPLES / "bad" / "missing_id.json").read_bytes()))
     (folder / "bad.jsonl").write_bytes(b"\n".join((*good, bad)))
     jml("schema", "check", "bad.jsonl").refused(f"bad.jsonl, line {len(good) + 1}: ", f"{len(good)} are good")

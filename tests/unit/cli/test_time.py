@@ -137,7 +137,7 @@ def test_overdue_ends_are_listed_and_alarm_in_status(jml: Jml, people: str) -> N
     assert jml("due", "--overdue", "--app", "wiki", "--json").json["count"] == 0
     assert "3 h" in jml("due", "--overdue").out
     assert jml("status", "--json").json["overdue"]["crm"]["ends"] == 1
-    assert "ALARM: 1 ends overdue in crm, the oldest for 3 h" in jml("status").out
+    assert "ALARM: 1 end overdue in crm, the oldest for 3 h" in jml("status").out
 
 
 def test_timers_show_open_and_fired_ones_with_event_and_rule(jml: Jml, people: str) -> None:
@@ -146,21 +146,21 @@ def test_timers_show_open_and_fired_ones_with_event_and_rule(jml: Jml, people: s
         ("contract_end", "open", "hr#1", "contract_end")
     ]
     assert "contract_end" in jml("timers", "show", "4711").out
-    jml("timers", "show", "9999").refused("no event ever named the person '9999'")
+    jml("timers", "show", "9999").refused("nobody has the worker id '9999', or not any more")
 
 
 @pytest.mark.usefixtures("people")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("extend", "nobody", "--until", "2099-01-01"), "no event ever named the person 'nobody'"),
+        (("extend", "nobody", "--until", "2099-01-01"), "nobody has the worker id 'nobody', or not any more"),
         (("extend", "4713", "--until", "2099-01-01"), "no contractor's engagement that runs"),
         (("extend", "4715", "--until", "2099-01-01"), "no contractor's engagement that runs"),
         (("extend", "4714", "--until", "2099-01-01"), "--engagement (e1, e2)"),
         (("extend", "4714", "--until", "2099-01-01", "--engagement", "e3"), "no contractor's engagement 'e3'"),
         (("extend", "4711", "--until", "2026-01-31"), "is over in Asia/Tokyo: with --yes access ends at once"),
         (("extend", "4711", "--until", str(day(2))), "with --yes it ends earlier"),
-        (("end", "nobody", "--now", "--yes"), "no event ever named the person 'nobody'"),
+        (("end", "nobody", "--now", "--yes"), "nobody has the worker id 'nobody', or not any more"),
         (("end", "4715", "--now", "--yes"), "no engagement of 4715 runs"),
         (("end", "4711", "--now"), "that is not the id: nothing was done"),
     ],
