@@ -45,6 +45,22 @@ def test_a_404_to_a_deletion_is_not_believed() -> None:
     at_the_desk(story)
 
 
+def test_a_404_after_a_deletion_without_effect_is_looked_at_once_more() -> None:
+    """Seed 20322: answered with success, still shown, and then the route's 404, which was taken for the deletion's."""
+
+    async def story(desk: Desk) -> None:
+        await desk.want("active")
+        desk.when("DELETE /Users", Plan("ineffective"), MISSING)
+        await desk.want("absent")
+        for _ in range(3):
+            await asyncio.sleep(100)
+            await desk.converge()
+        assert desk.accounts == []
+        assert desk.progress.intent is None, "and looks come to an end"
+
+    at_the_desk(story)
+
+
 def test_a_deletion_without_effect_is_not_taken_for_one() -> None:
     """The end of retention was reached in our log alone."""
 
