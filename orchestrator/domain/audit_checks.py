@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from orchestrator.domain.wording import counted
 from schemas.audit import AuditKind
 
 
@@ -283,7 +284,7 @@ class EntryChecks:
             intent.position not in self._followed for opened in self._open.values() for intent in opened.values()
         ) - len(self.suspects())
         if waiting:
-            self._findings.note(f"{waiting} calls were under way at the end of the log")
+            self._findings.note(f"{counted(waiting, 'call was', 'calls were')} under way at the end of the log")
 
 
 def _fits(intent: _Intent, outcome: _Intent) -> bool:

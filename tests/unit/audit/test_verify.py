@@ -390,7 +390,7 @@ def test_what_is_open_or_late_is_no_problem(log: Attack) -> None:
     relogged(log, [*RECORDS, *swapped, *dead, late, end, under_way])
     verdict = log.verify()
     assert verdict.good, verdict.problems
-    assert verdict.notes == ("1 calls were under way at the end of the log",)
+    assert verdict.notes == ("1 call was under way at the end of the log",)
 
 
 def test_a_paused_application_may_keep_calls_waiting(log: Attack) -> None:
