@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from orchestrator.adapters.kafka.reaching import explained
 from orchestrator.config import KafkaConfig
-from orchestrator.errors import Unreachable, UserError
+from orchestrator.errors import UserError
 from schemas.topics import Topic
 
 TIMEOUT_SECONDS = 30.0
@@ -98,13 +99,3 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         raise explained(bootstrap, error) from error
     finally:
         await admin.close()
-
-
-def explained(bootstrap: str, error: Exception) -> UserError:
-    """What a failed request means to an operator: nobody there, or somebody who says no."""
-    if isinstance(error, KafkaError) and not error.retriable:
-        return UserError(f"Kafka at {bootstrap} refuses: {error}")
-    return Unreachable(
-        f"Kafka at {bootstrap} does not answer ({type(error).__name__}): "
-        "start it, or correct [kafka] bootstrap in the configuration"
-    )

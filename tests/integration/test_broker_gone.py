@@ -15,9 +15,10 @@ from orchestrator.adapters.kafka import consuming, publishing
 from orchestrator.adapters.kafka.embedded import EmbeddedBroker
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
 from orchestrator.config import KafkaConfig
-from orchestrator.errors import BrokerUnavailable
+from orchestrator.errors import BrokerUnavailable, Unreachable
 from schemas.envelope import Message
 from schemas.topics import AUDIT_ENTRIES
+from tests.unit.cli.console import NOBODY
 
 
 @pytest.fixture
@@ -99,6 +100,27 @@ async def test_a_consumer_that_refuses_to_read_for_ever_ends_its_process(
         await consumers.stop()
     assert isinstance(error, BrokerUnavailable)
     assert "reading audit.entries is refused" in str(error)
+
+
+async def test_whoever_begins_while_nobody_listens_is_told_what_to_do() -> None:
+    consumers = consuming.Consumers(NOBODY, KafkaConfig())
+    for begin in (consumers.reach, consumers.start):
+        with pytest.raises(Unreachable, match=f"Kafka at {NOBODY} does not answer .*start it, or correct"):
+            await begin()
+    await consumers.stop()
+
+
+async def test_whoever_reads_already_waits_for_a_broker_that_goes_away() -> None:
+    broker = EmbeddedBroker()
+    broker.start()
+    consumers = consuming.Consumers(broker.bootstrap, KafkaConfig(), alone=True)
+    consumers.subscribe([AUDIT_ENTRIES], "jml.auditor", nothing)
+    await consumers.reach()
+    await consumers.start()
+    broker.stop()
+    await asyncio.sleep(1)
+    assert not consumers.failed.done()
+    await consumers.stop()
 
 
 async def nothing(_: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.forge import forge
 from tests.unit.cli.conftest import entries
-from tests.unit.cli.console import NOBODY, Jml
+from tests.unit.cli.console import NOBODY, Jml, Result
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "orchestrator.cli"]
@@ -100,6 +100,18 @@ def test_a_database_without_tables_is_one_line(jml: Jml) -> None:
 @pytest.mark.usefixtures("configured")
 def test_a_broker_that_is_down_is_one_line(jml: Jml, command: Arguments) -> None:
     jml(*command, stdin=EVENT).refused(NOBODY)
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_role_that_begins_while_the_broker_is_down_says_one_line_and_leaves_nothing_open() -> None:
+    environment = {**ENVIRONMENT, "JML_OPS__PORT": "0"}  # each serves its health on a port of its own
+    processes = [
+        subprocess.Popen([*COMMAND, "run", role], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for role in ("resolver", "connector", "scheduler", "relay", "notifier")
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        Result(process.returncode, out.decode(), err.decode()).refused(f"Kafka at {NOBODY} does not answer", "start it")
 
 
 @pytest.mark.parametrize("command", NEED_KAFKA, ids=" ".join)
