@@ -50,7 +50,13 @@ NEED_CONFIG: tuple[Arguments, ...] = (
 )
 _READS_STORE = ("status", "person", "parked", "quarantine", "due", "timers", "notices", "extend", "end")
 NEED_STORE = [one for one in NEED_CONFIG if one[0] in _READS_STORE]
-NEED_KAFKA: tuple[Arguments, ...] = (("lag",), ("topics", "create"), ("topics", "list"), ("events", "send", "-"))
+NEED_KAFKA: tuple[Arguments, ...] = (
+    ("lag",),
+    ("topics", "create"),
+    ("topics", "guard"),
+    ("topics", "list"),
+    ("events", "send", "-"),
+)
 EVENT = b"""\
 {"specversion":"1.0","id":"1","source":"hr/me","type":"jml.worker.joined.v1","time":"2026-03-02T08:15:00Z",\
 "data":{"worker_id":"4711","start_date":"2026-03-16"}}
