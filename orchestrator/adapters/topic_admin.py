@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from orchestrator.adapters.kafka.reaching import explained
+from orchestrator.adapters.kafka.reaching import explained, reach
 from orchestrator.config import KafkaConfig
 from orchestrator.errors import UserError
 from schemas.topics import Topic
@@ -44,7 +44,11 @@ async def list_topics(config: KafkaConfig, topics: Sequence[Topic]) -> list[Topi
 
 
 async def create_topics(config: KafkaConfig, topics: Sequence[Topic]) -> Created:
-    """Make what is missing and grow what is too small; doing it twice changes nothing. Raises Unreachable."""
+    """Make what is missing and grow what is too small; doing it twice changes nothing.
+
+    Raises Unreachable, and UserError for a broker that does not do it.
+    """
+    await reach(config.bootstrap, to_administer=True)
     async with _admin(config.bootstrap) as admin:
         states = await _states(admin, config, topics)
         missing = [one for one in states if one.present is None]

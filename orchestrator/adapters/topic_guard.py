@@ -32,7 +32,7 @@ _CLUSTER = (AclOperation.DELETE, AclOperation.ALTER, AclOperation.ALTER_CONFIGS)
 
 async def guard_topics(bootstrap: str) -> bool:
     """Deny it to everybody; False where that was done before. Raises Unreachable, UserError."""
-    await reach(bootstrap)
+    await reach(bootstrap, to_administer=True)
     return await asyncio.to_thread(_guard, bootstrap)
 
 

@@ -13,8 +13,9 @@ TIMEOUT_SECONDS = 30.0
 WHAT_TO_DO = "start it, or correct [kafka] bootstrap in the configuration"
 
 
-async def reach(bootstrap: str) -> None:
-    """Ask the broker whether it is there, before anything begins that would have to be ended again.
+async def reach(bootstrap: str, *, to_administer: bool = False) -> None:
+    """Ask the broker whether it is there, before anything begins that would have to be ended again; `to_administer`
+    also whether its topics and their rules can be changed, which the embedded one does not do.
 
     Raises Unreachable, or UserError with the broker's reason.
     """
@@ -22,8 +23,17 @@ async def reach(bootstrap: str) -> None:
     try:
         with _said_once():
             await client.bootstrap()
+            if to_administer:
+                await client.force_metadata_update()  # the first answer of all does not name the controller
     except (KafkaError, OSError, TimeoutError) as error:
         raise explained(bootstrap, error) from error
+    else:
+        if to_administer and client.cluster.controller is None:
+            raise UserError(
+                f"Kafka at {bootstrap} has no controller to ask for this: the embedded broker of `jml up` never has "
+                "one and makes its topics by itself; set [kafka] bootstrap to another broker, or wait until the one "
+                "there has elected its controller"
+            )
     finally:
         await client.close()
 

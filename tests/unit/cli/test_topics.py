@@ -67,6 +67,18 @@ def test_a_broker_that_is_down_cannot_be_guarded(jml: Jml) -> None:
     jml("topics", "guard").refused(f"Kafka at {NOBODY} does not answer", "start it, or correct [kafka] bootstrap")
 
 
+@pytest.mark.parametrize("command", ["create", "guard"])
+@pytest.mark.usefixtures("configured")
+def test_the_embedded_broker_of_a_running_process_makes_its_topics_by_itself(
+    jml: Jml, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = EmbeddedBroker()
+    broker.start()
+    monkeypatch.setenv("JML_KAFKA__BOOTSTRAP", broker.bootstrap)
+    jml("topics", command).refused(f"Kafka at {broker.bootstrap}", "embedded broker of `jml up`", "makes its topics")
+    broker.stop()
+
+
 def test_a_broker_that_takes_the_request_and_says_nothing_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topic_guard, "TIMEOUT_SECONDS", 1.0)
     broker = EmbeddedBroker()  # it lacks this request
