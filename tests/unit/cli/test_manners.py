@@ -105,7 +105,7 @@ def test_a_database_without_tables_is_one_line(jml: Jml) -> None:
 @pytest.mark.parametrize("command", NEED_KAFKA, ids=" ".join)
 @pytest.mark.usefixtures("configured")
 def test_a_broker_that_is_down_is_one_line(jml: Jml, command: Arguments) -> None:
-    jml(*command, stdin=EVENT).refused(NOBODY)
+    jml(*command, stdin=EVENT).refused(NOBODY, "start it, or correct [kafka] bootstrap")
 
 
 @pytest.mark.usefixtures("migrated")
