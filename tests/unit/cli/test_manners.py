@@ -91,7 +91,7 @@ def test_a_database_that_is_not_there_is_one_line_and_is_not_made(jml: Jml, comm
 def test_a_database_that_is_down_is_one_line(jml: Jml, command: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JML_STORE__URL", f"postgresql+asyncpg://jml:hunter2@{NOBODY}/jml")
     answer = jml(*command)
-    answer.refused("does not answer", NOBODY)
+    answer.refused("does not answer", NOBODY, "start it, or correct [store] url")
     assert "hunter2" not in answer.err
 
 
