@@ -353,6 +353,8 @@ class ResolveFlow:
     ) -> None:
         if resolution.problems:
             log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
+        if resolution.misstated:
+            log.warning("statement_does_not_count", person_id=person_id, problems=len(resolution.misstated))
         about = About(batch.at, one.envelope, one.change, batch.subjects[person_id], cause, self._policy.digest)
         batch.entries += decided(about, resolution, before, outcome)
 
