@@ -363,7 +363,10 @@ def _count_reads(unread: Unread) -> Callable[[Records], Awaitable[None]]:
 
 @asynccontextmanager
 async def running(runtime: Runtime, roles: Sequence[Role]) -> AsyncIterator["asyncio.Future[BaseException]"]:
-    """Run roles until the end of the block, which gets a future that is done when one of them found a defect."""
+    """Run roles until the end of the block, which gets a future that is done when one of them found a defect.
+
+    Raises Unreachable while nobody answers at the broker's address: none of them has begun then.
+    """
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     def pass_on(future: "asyncio.Future[BaseException]") -> None:
@@ -378,6 +381,7 @@ async def running(runtime: Runtime, roles: Sequence[Role]) -> AsyncIterator["asy
         future.add_done_callback(pass_on)
     started: list[Role] = []
     try:
+        await runtime.consumers.reach()
         for role in roles:
             await role.start()
             started.append(role)

@@ -34,6 +34,10 @@ Class says what to do next, scope (message, account, application) says to how mu
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from schemas.envelope import Envelope
 
 
 class JmlError(Exception):
@@ -65,11 +69,12 @@ class Unreachable(UserError):
 
 
 class Poison(JmlError):
-    """A record that nobody can read. `code` is stable and fit for a metric."""
+    """A record that nobody can read. `code` is stable and fit for a metric; `envelope` is what of it could be read."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, envelope: "Envelope | None" = None) -> None:
         super().__init__(message)
         self.code = code
+        self.envelope = envelope
 
 
 class StoreUnavailable(JmlError):

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from orchestrator.adapters.topic_admin import explained
+from orchestrator.adapters.kafka.reaching import explained
 
 TIMEOUT_SECONDS = 10.0
 _AGE_SECONDS = 3.0

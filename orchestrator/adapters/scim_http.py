@@ -112,7 +112,7 @@ class HttpScimTransport:
         except (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Unavailable(f"{request.url.host}: the call was not sent ({type(error).__name__})") from error
         except (httpx.HTTPError, aiohttp.ClientError) as error:  # some of aiohttp's come as they are
-            raise self._failure(error, request.url.host) from error
+            raise self._failure(error, request.url) from error
         return ScimResponse(response.status_code, _object(answer), _kept(response.headers, empty=not answer))
 
     def _prepared(self, request: ScimRequest, correlation_id: str, authorization: bytes | None) -> httpx.Request:
@@ -151,16 +151,16 @@ class HttpScimTransport:
             f"{host} is at a private address: set allow_private = true for {self._app} if it belongs there"
         )
 
-    def _failure(self, error: Exception, host: str) -> ScimError:
+    def _failure(self, error: Exception, url: httpx.URL) -> ScimError:
         """What a broken call means. Whether it was sent decides, and the transport's mapping does not say: it names a
         connection that broke after the request ConnectTimeout, so the cause underneath is asked."""
-        cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
+        cause, host = error if isinstance(error, aiohttp.ClientError) else error.__cause__, url.host
         if isinstance(cause, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return ApplicationDown(f"{host}: TLS failed: {_tls_trouble(cause)}")
         if isinstance(cause, aiohttp.ClientConnectorError) and isinstance(cause.os_error, PrivateAddress):
             return self._refusal(host)
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return ApplicationDown(f"{host} cannot be reached: {_connect_trouble(cause)}")
+            return ApplicationDown(f"{_place(url)} cannot be reached: {_connect_trouble(cause)}")
         return Ambiguous(f"{host}: no answer to a call that may have arrived ({type(cause or error).__name__})")
 
     async def _read(self, response: httpx.Response) -> bytes:
@@ -187,6 +187,12 @@ class HttpScimTransport:
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.aclose()
+
+
+def _place(url: httpx.URL) -> str:
+    """Host and port: where several listen on a host, it says which."""
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
 
 
 def _tls_trouble(error: Exception) -> str:

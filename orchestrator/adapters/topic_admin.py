@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from orchestrator.adapters.kafka.reaching import explained, reach
 from orchestrator.config import KafkaConfig
-from orchestrator.errors import Unreachable, UserError
+from orchestrator.errors import UserError
 from schemas.topics import Topic
 
 TIMEOUT_SECONDS = 30.0
@@ -43,7 +44,11 @@ async def list_topics(config: KafkaConfig, topics: Sequence[Topic]) -> list[Topi
 
 
 async def create_topics(config: KafkaConfig, topics: Sequence[Topic]) -> Created:
-    """Make what is missing and grow what is too small; doing it twice changes nothing. Raises Unreachable."""
+    """Make what is missing and grow what is too small; doing it twice changes nothing.
+
+    Raises Unreachable, and UserError for a broker that does not do it.
+    """
+    await reach(config.bootstrap, to_administer=True)
     async with _admin(config.bootstrap) as admin:
         states = await _states(admin, config, topics)
         missing = [one for one in states if one.present is None]
@@ -98,13 +103,3 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         raise explained(bootstrap, error) from error
     finally:
         await admin.close()
-
-
-def explained(bootstrap: str, error: Exception) -> UserError:
-    """What a failed request means to an operator: nobody there, or somebody who says no."""
-    if isinstance(error, KafkaError) and not error.retriable:
-        return UserError(f"Kafka at {bootstrap} refuses: {error}")
-    return Unreachable(
-        f"Kafka at {bootstrap} does not answer ({type(error).__name__}): "
-        "start it, or correct [kafka] bootstrap in the configuration"
-    )

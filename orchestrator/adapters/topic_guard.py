@@ -17,10 +17,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it names wh
     ResourceType,
 )
 
-from orchestrator.errors import Unreachable, UserError
+from orchestrator.adapters.kafka.reaching import reach, silent
+from orchestrator.errors import UserError
 from schemas.topics import AUDIT_CHECKPOINTS, AUDIT_ENTRIES
 
 TIMEOUT_SECONDS = 30.0
+GRACE_SECONDS = 5.0
+"""So much later than the request's own time runs out: librdkafka then says why."""
 CLUSTER = "kafka-cluster"
 _TOPICS = (AclOperation.DELETE, AclOperation.ALTER, AclOperation.ALTER_CONFIGS)
 _CLUSTER = (AclOperation.DELETE, AclOperation.ALTER, AclOperation.ALTER_CONFIGS)
@@ -29,6 +32,7 @@ _CLUSTER = (AclOperation.DELETE, AclOperation.ALTER, AclOperation.ALTER_CONFIGS)
 
 async def guard_topics(bootstrap: str) -> bool:
     """Deny it to everybody; False where that was done before. Raises Unreachable, UserError."""
+    await reach(bootstrap, to_administer=True)
     return await asyncio.to_thread(_guard, bootstrap)
 
 
@@ -41,7 +45,9 @@ def _guard(bootstrap: str) -> bool:
     made: dict[AclBinding, Future[None]] = admin.create_acls(rules, request_timeout=TIMEOUT_SECONDS)
     try:
         for future in made.values():
-            future.result(TIMEOUT_SECONDS)
+            future.result(TIMEOUT_SECONDS + GRACE_SECONDS)
+    except TimeoutError:
+        raise silent(bootstrap, f"no answer within {TIMEOUT_SECONDS:g} s") from None
     except KafkaException as error:
         code = error.args[0].code()
         if code == KafkaError.CLUSTER_AUTHORIZATION_FAILED:
@@ -50,7 +56,7 @@ def _guard(bootstrap: str) -> bool:
             raise UserError(
                 f"Kafka at {bootstrap} has no authorizer: set authorizer.class.name, as docker-compose.yml does"
             ) from None
-        raise Unreachable(f"Kafka at {bootstrap} does not answer: {error.args[0].str()}") from None
+        raise silent(bootstrap, error.args[0].str()) from None
     return True
 
 

@@ -14,9 +14,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy.engine import URL, make_url
 
 from orchestrator.adapters.kafka.embedded import EmbeddedBroker
+from orchestrator.adapters.kafka.reaching import explained
 from orchestrator.adapters.sql.engine import Database
 from orchestrator.adapters.sql.migrate import migrate
-from orchestrator.adapters.topic_admin import create_topics, explained, list_topics
+from orchestrator.adapters.topic_admin import create_topics, list_topics
 from orchestrator.config import EMBEDDED, Config
 from orchestrator.errors import Unreachable, UserError
 from schemas.topics import topics

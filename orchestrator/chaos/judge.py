@@ -233,14 +233,15 @@ def _clock_was_wrong(evidence: Evidence, deed: Deed) -> bool:
 def events_end_once(evidence: Evidence) -> Iterator[str]:
     """Each event is decided exactly once, however often it came."""
     decided = Counter(entry["event_id"] for entry in evidence.of("person_resolved") if "event_id" in entry)
-    for event in sorted({f"{SOURCE}#{one.id}" for one in evidence.told}):
+    told = {f"{SOURCE}#{one.id}" for one in evidence.told}
+    for event in sorted(told):
         if decided[event] != 1:
             yield f"{event} was decided {decided[event]} times"
     quarantined = list(evidence.of("event_quarantined"))
     for entry in quarantined:
-        if "event_id" in entry:
+        if entry.get("event_id") in told:
             yield f"{entry['event_id']} was quarantined: {entry['details']}"
-    places = {entry["details"]["record"] for entry in quarantined if "event_id" not in entry}
+    places = {entry["details"]["record"] for entry in quarantined if entry.get("event_id") not in told}
     if len(places) < evidence.spoiled:
         yield f"{evidence.spoiled} records were unreadable, {len(places)} are in quarantine"
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.domain.account import Account, command_kind
 from orchestrator.domain.carrying import with_kept
+from orchestrator.domain.days import is_zone, zone
 from orchestrator.domain.end_warnings import EndWarning, Warnings, endings, warnings
 from orchestrator.domain.entitlements import Grant, entitlement_boundaries, grants
 from orchestrator.domain.lifecycle import (
@@ -24,7 +25,7 @@ from orchestrator.domain.lifecycle import (
     standing,
     transition,
 )
-from orchestrator.domain.person import ON_LEAVE, SUSPENDED, Decision, Person, apply, zones
+from orchestrator.domain.person import ON_LEAVE, SUSPENDED, TIME_ZONE, Decision, Person, apply, zones
 from orchestrator.domain.policy import Desire, Policy, retention_end
 from orchestrator.domain.superseding import superseded_by, supersedes
 from orchestrator.domain.timers import POLICY_CHANGED, policy_event
@@ -83,6 +84,8 @@ class Resolution(NamedTuple):
     warnings: tuple[EndWarning, ...]
     ignored: tuple[str, ...] = ()
     """Attributes that the source stated and does not own."""
+    misstated: tuple[str, ...] = ()
+    """What the change states and nobody can go by, as `problems` are told: it is kept as stated, and does not count."""
 
 
 def resolve(
@@ -159,6 +162,7 @@ def resolve(
         attributes_before=known,
         attributes=found.attributes,
         ignored=ignored,
+        misstated=_misstated(admitted, policy),
         superseded_by=() if timer else superseded_by(after, cause.event_id, policy.default_zone, at),
         supersedes=() if timer else supersedes(person, after, policy.default_zone),
         warnings=warned.issued,
@@ -175,6 +179,15 @@ def manager_cycle(person_id: str, managers: Mapping[str, str | None]) -> bool:
         seen.add(at)
         at = managers.get(at)
     return False
+
+
+def _misstated(change: Change | None, policy: Policy) -> tuple[str, ...]:
+    """A time zone that nobody knows moves the ends of days without anybody noticing."""
+    stated = getattr(getattr(change, "attributes", None), TIME_ZONE, None)
+    if not stated or is_zone(stated):
+        return ()
+    counted = zone(None, policy.default_zone).key
+    return (f"attributes.{TIME_ZONE}: the IANA database has no zone {stated!r}; days are counted in {counted}",)
 
 
 def _outlives(timer: Boundary, policy: Policy) -> bool:

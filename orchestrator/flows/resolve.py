@@ -77,7 +77,8 @@ class Incoming:
 
 
 def parse(record: Record, latest: datetime) -> Incoming:
-    """Read one record. Raises Poison with a stable code and a reason without personal data.
+    """Read one record. Raises Poison with a stable code, a reason without personal data, and the envelope if it could
+    be read.
 
     A statement from after `latest` is refused: it would win against every later correction.
     """
@@ -86,17 +87,18 @@ def parse(record: Record, latest: datetime) -> Incoming:
     except EnvelopeError as error:
         raise Poison(error.code, str(error)) from None
     if envelope.time > latest:
-        raise Poison("from_the_future", "the CloudEvents attribute time is more than a day ahead of our clock")
+        told = "the CloudEvents attribute time is more than a day ahead of our clock"
+        raise Poison("from_the_future", told, envelope)
     adapter = _ADAPTERS.get(envelope.type)
     if adapter is None:
         known = envelope.type.rpartition(".v")[0]
         code = "unknown_version" if any(name.startswith(f"{known}.v") for name in _ADAPTERS) else "unknown_type"
         told = f"the type {envelope.type!r}" if _TYPE.fullmatch(envelope.type) else "a type without the form of one"
-        raise Poison(code, f"{told} is not supported; jml schema export lists the types")
+        raise Poison(code, f"{told} is not supported; jml schema export lists the types", envelope)
     try:
         return Incoming(envelope, adapter.validate_json(envelope.data), record)
     except ValidationError as error:
-        raise Poison("invalid", _reasons(error)) from None
+        raise Poison("invalid", _reasons(error), envelope) from None
 
 
 def _reasons(error: ValidationError) -> str:
@@ -209,7 +211,7 @@ class ResolveFlow:
         known = await transaction.quarantined(places)
         for place, (record, error) in zip(places, poison, strict=True):
             if place not in known or known[place] != record.value:
-                self._quarantine(batch, record, error, None)
+                self._quarantine(batch, record, error)
 
     async def _fresh(
         self, batch: _Batch, transaction: ResolveTransaction, incoming: Sequence[Incoming]
@@ -254,7 +256,8 @@ class ResolveFlow:
             else:
                 code = "ambiguous_correlation" if found else "uncorrelated"
                 reason = f"{len(found)} persons have the e-mail address of the event; it has to be exactly one"
-                self._quarantine(batch, one.record, Poison(code, reason), one)
+                self._quarantine(batch, one.record, Poison(code, reason, one.envelope))
+                batch.changes.inbox.append(InboxRow(one.envelope.key, "quarantined"))
         return addressed
 
     async def _load(self, batch: _Batch, transaction: ResolveTransaction, person_ids: Sequence[str]) -> None:
@@ -348,6 +351,8 @@ class ResolveFlow:
     ) -> None:
         if resolution.problems:
             log.warning("policy_failed_for_person", person_id=person_id, problems=len(resolution.problems))
+        if resolution.misstated:
+            log.warning("statement_does_not_count", person_id=person_id, problems=len(resolution.misstated))
         about = About(batch.at, one.envelope, one.change, batch.subjects[person_id], cause, self._policy.digest)
         batch.entries += decided(about, resolution, before, outcome)
 
@@ -371,8 +376,8 @@ class ResolveFlow:
                     Entry(AuditKind.PERSON_RESOLVED, batch.at, "resolver", batch.subjects[person_id], details=details)
                 )
 
-    def _quarantine(self, batch: _Batch, record: Record, error: Poison, one: Incoming | None) -> None:
-        event_id = one.envelope.key if one else None
+    def _quarantine(self, batch: _Batch, record: Record, error: Poison) -> None:
+        envelope = error.envelope
         batch.changes.quarantined.append(
             Quarantined(
                 record.topic,
@@ -382,19 +387,17 @@ class ResolveFlow:
                 str(error),
                 record.key,
                 record.value,
-                event_id,
+                envelope.key if envelope else None,
                 batch.at,
             )
         )
         place = f"{record.topic}/{record.partition}/{record.offset}"
-        if event_id is not None:
-            batch.changes.inbox.append(InboxRow(event_id, "quarantined"))
         batch.entries.append(
             Entry(
                 AuditKind.EVENT_QUARANTINED,
                 batch.at,
-                actor_of(one.envelope.source) if one else "unknown",
-                event_id=anonymous(event_id, one.envelope.subject or None, SOMEBODY) if one and event_id else None,
+                actor_of(envelope.source) if envelope else "unknown",
+                event_id=_of_somebody(envelope, record) if envelope else None,
                 details={"code": error.code, "reason": str(error), "record": place},
             )
         )
@@ -426,6 +429,24 @@ class ResolveFlow:
         batch.breaking.collect(changes)
         changes.outbox = [*batch.commands, *self._writer.stamp(batch.entries)]
         return changes.outbox
+
+
+def _of_somebody(envelope: Envelope, record: Record) -> str | None:
+    """An event's key without whoever it names, wherever the record says who that is: the log has no name for them.
+    None where nothing of the record can say it."""
+    try:
+        data = orjson.loads(envelope.data)
+    except orjson.JSONDecodeError:
+        data = None
+    stated = data.get("worker_id") if isinstance(data, dict) else None
+    names = {envelope.subject, (record.key or b"").decode(errors="replace"), stated if isinstance(stated, str) else ""}
+    names.discard("")
+    if data is None and not names:
+        return None
+    told = anonymous(envelope.key, None, SOMEBODY)
+    for name in sorted(names, key=len, reverse=True):
+        told = anonymous(told, name, SOMEBODY)
+    return told
 
 
 def _came_too_early(change: Change, now: datetime) -> bool:

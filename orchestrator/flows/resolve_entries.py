@@ -137,9 +137,9 @@ def _resolved(about: About, resolution: Resolution, outcome: str) -> Entry:
     if resolution.ignored:
         details["ignored"] = resolution.ignored
     values: dict[str, Any] = differing(resolution.attributes_before, resolution.attributes)
-    if resolution.problems:  # which expressions failed; why may quote a value
-        details["problems"] = [problem.partition(":")[0] for problem in resolution.problems]
-        values["problems"] = resolution.problems
+    if problems := (*resolution.problems, *resolution.misstated):  # what failed; why may quote a value
+        details["problems"] = [problem.partition(":")[0] for problem in problems]
+        values["problems"] = problems
     return _entry(about, AuditKind.PERSON_RESOLVED, details, values, policy=about.policy)
 
 

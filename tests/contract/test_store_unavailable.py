@@ -90,12 +90,13 @@ async def test_nobody_listens() -> None:
     with pytest.raises(StoreUnavailable, match="does not answer: ConnectionRefusedError") as refused:
         await SqlTimerStore(database).next_due()
     assert "secret" not in str(refused.value)
+    assert str(refused.value).endswith("; start it, or correct [store] url")
 
 
 async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/file/jml.db")
-    with pytest.raises(StoreUnavailable, match="does not answer"):
+    with pytest.raises(StoreUnavailable, match=r"answer.*; see who may write there, or correct \[store\] url$"):
         await SqlTimerStore(database).next_due()
 
 

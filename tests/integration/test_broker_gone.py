@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.protocol.metadata import MetadataRequest
 
 from orchestrator.adapters.event_loop import new_event_loop
@@ -15,9 +21,10 @@ from orchestrator.adapters.kafka import consuming, publishing
 from orchestrator.adapters.kafka.embedded import EmbeddedBroker
 from orchestrator.adapters.kafka.publishing import KafkaPublisher
 from orchestrator.config import KafkaConfig
-from orchestrator.errors import BrokerUnavailable
+from orchestrator.errors import BrokerUnavailable, Unreachable
 from schemas.envelope import Message
 from schemas.topics import AUDIT_ENTRIES
+from tests.unit.cli.console import NOBODY
 
 
 @pytest.fixture
@@ -57,6 +64,7 @@ async def test_what_is_never_confirmed_is_published_anew_by_another_producer(
     made[0]._sender.sender_task.cancel()  # as if it had ended in silence: nothing of it is ever confirmed or refused
     lost = await asyncio.gather(*(publisher.publish([message("lost")]) for _ in range(3)), return_exceptions=True)
     assert [type(one) for one in lost] == [BrokerUnavailable] * 3
+    assert all("some may have arrived" in str(one) and "and try again" in str(one) for one in lost)
     await publisher.publish([message("after")])
     assert len(made) == 2
     assert await values(bootstrap, 2) == [b"before", b"after"]
@@ -99,6 +107,58 @@ async def test_a_consumer_that_refuses_to_read_for_ever_ends_its_process(
         await consumers.stop()
     assert isinstance(error, BrokerUnavailable)
     assert "reading audit.entries is refused" in str(error)
+
+
+async def test_who_publishes_while_nobody_listens_is_told_that_nothing_was_sent_and_what_to_do() -> None:
+    publisher = KafkaPublisher(NOBODY)
+    with pytest.raises(BrokerUnavailable) as gone:
+        await publisher.publish([message("one"), message("two")])
+    told = f"Kafka at {NOBODY} did not confirm 2 messages (KafkaConnectionError), none of them was sent: start it, or"
+    assert str(gone.value).startswith(told)
+    assert str(gone.value).endswith("and try again")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TopicAuthorizationFailedError("hr.events"), ("refuses 1 messages", "TopicAuthorizationFailed")),
+        (UnknownTopicOrPartitionError(), ("did not confirm 1 messages", "run `jml topics create`")),
+        (KafkaTimeoutError(), ("did not confirm 1 messages", "some may have arrived", "start it")),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+async def test_what_a_broker_that_is_there_does_not_take_has_another_remedy(
+    publisher: KafkaPublisher, monkeypatch: pytest.MonkeyPatch, error: KafkaError, words: tuple[str, ...]
+) -> None:
+    async def send(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(publisher, "_send", send)
+    with pytest.raises(BrokerUnavailable) as refused:
+        await publisher.publish([message("one")])
+    for word in words:
+        assert word in str(refused.value)
+
+
+async def test_whoever_begins_while_nobody_listens_is_told_what_to_do() -> None:
+    consumers = consuming.Consumers(NOBODY, KafkaConfig())
+    for begin in (consumers.reach, consumers.start):
+        with pytest.raises(Unreachable, match=f"Kafka at {NOBODY} does not answer .*start it, or correct"):
+            await begin()
+    await consumers.stop()
+
+
+async def test_whoever_reads_already_waits_for_a_broker_that_goes_away() -> None:
+    broker = EmbeddedBroker()
+    broker.start()
+    consumers = consuming.Consumers(broker.bootstrap, KafkaConfig(), alone=True)
+    consumers.subscribe([AUDIT_ENTRIES], "jml.auditor", nothing)
+    await consumers.reach()
+    await consumers.start()
+    broker.stop()
+    await asyncio.sleep(1)
+    assert not consumers.failed.done()
+    await consumers.stop()
 
 
 async def nothing(_: Any) -> None:

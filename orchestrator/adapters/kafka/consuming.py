@@ -19,6 +19,7 @@ from faststream.kafka import TopicPartition as Assigned
 from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 
 from orchestrator.adapters.kafka.embedded import PARTITIONS
+from orchestrator.adapters.kafka.reaching import explained, reach
 from orchestrator.config import KafkaConfig
 from orchestrator.errors import BrokerUnavailable
 
@@ -92,6 +93,7 @@ class Consumers:
         self, bootstrap: str, config: KafkaConfig, *, alone: bool = False, on_read: OnRead | None = None
     ) -> None:
         """`alone`: on the embedded broker, where no other process can want a partition."""
+        self._bootstrap = bootstrap
         self._config = config
         self._alone = alone
         self._on_read = on_read
@@ -165,12 +167,22 @@ class Consumers:
         subscriber(guarded)
         return Subscription(subscriber, topics)
 
+    async def reach(self) -> None:
+        """Ask the broker whether it is there, before the roles of the process begin. Raises Unreachable, UserError."""
+        await reach(self._bootstrap)
+
     async def start(self) -> None:
-        """Connect and begin to consume. All groups are joined at once: a broker makes each wait for its members."""
-        await self.broker.connect()
-        for listener, held in self._told:
-            await listener.on_partitions_assigned(held)
-        await asyncio.gather(*(subscriber.start() for subscriber in self.broker.subscribers))
+        """Connect and begin to consume. All groups are joined at once: a broker makes each wait for its members.
+
+        Raises Unreachable, or UserError with the broker's reason. A broker that is gone later is waited for.
+        """
+        try:
+            await self.broker.connect()
+            for listener, held in self._told:
+                await listener.on_partitions_assigned(held)
+            await asyncio.gather(*(subscriber.start() for subscriber in self.broker.subscribers))
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise explained(self._bootstrap, error) from error
         for subscriber in self.broker.subscribers:
             self._watch(subscriber)
         self.broker.running = True

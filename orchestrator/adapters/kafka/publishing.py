@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import DefaultPartitioner
 
+from orchestrator.adapters.kafka.reaching import WHAT_TO_DO
 from orchestrator.errors import BrokerUnavailable
 from schemas.envelope import Message
 from schemas.topics import topics
@@ -55,9 +56,8 @@ class KafkaPublisher:
                 await self._send(producer, messages)
         except (KafkaError, OSError, TimeoutError) as error:
             await self._end(producer)
-            raise BrokerUnavailable(
-                f"Kafka at {self._bootstrap} did not confirm {len(messages)} messages: {type(error).__name__}"
-            ) from error
+            told = _told(self._bootstrap, len(messages), error, sent=producer is not None)
+            raise BrokerUnavailable(told) from error
 
     async def _send(self, producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
         by_topic: dict[str, dict[int, list[Message]]] = {}
@@ -129,6 +129,17 @@ class KafkaPublisher:
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
         await asyncio.wait([ending], timeout=CLOSE_SECONDS)
+
+
+def _told(bootstrap: str, messages: int, error: Exception, *, sent: bool) -> str:
+    """What failed, and what to do; whoever tries by itself again says nothing of it."""
+    if isinstance(error, KafkaError) and not (error.retriable or isinstance(error, KafkaTimeoutError)):
+        return f"Kafka at {bootstrap} refuses {messages} messages: {error}"
+    what = f"Kafka at {bootstrap} did not confirm {messages} messages ({type(error).__name__})"
+    if isinstance(error, UnknownTopicOrPartitionError):
+        return f"{what}: it lacks a topic of theirs, run `jml topics create` and try again"
+    arrived = "some may have arrived, and twice does no harm" if sent else "none of them was sent"
+    return f"{what}, {arrived}: {WHAT_TO_DO}, and try again"
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from orchestrator.adapters.topic_admin import explained
+from orchestrator.adapters.kafka.reaching import explained
 
 SILENCE_SECONDS = 30.0
 

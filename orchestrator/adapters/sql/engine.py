@@ -131,7 +131,8 @@ class Database:
             # Somebody else inserted the same row between our look and our write: the next try sees it.
             return StoreUnavailable(f"a concurrent transaction won: {what}")
         if _may_pass(error):
-            return StoreUnavailable(f"the database at {self.where} does not answer: {what}")
+            remedy = _remedy(error, is_file=self.is_sqlite)
+            return StoreUnavailable(f"the database at {self.where} does not answer: {what}{remedy}")
         state = _sqlstate(error)
         if state[:2] in ("28", "3D"):
             return UserError(f"the database at {self.where} does not let us in: {what}")
@@ -219,6 +220,15 @@ def _may_pass(error: Exception) -> bool:
         return True
     state = _sqlstate(error)
     return state[:2] in ("08", "40", "53", "57") or state == "55P03"
+
+
+def _remedy(error: Exception, *, is_file: bool) -> str:
+    """What to do where nobody answers at all; locks, deadlocks and a server that is busy pass by themselves."""
+    if is_file:
+        closed = isinstance(error, OSError) or _sqlite_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        return "; see who may write there, or correct [store] url" if closed else ""
+    gone = isinstance(_original(error), OSError) or _sqlstate(error)[:2] == "08"
+    return "; start it, or correct [store] url" if gone else ""
 
 
 def _original(error: Exception) -> BaseException:

@@ -97,11 +97,11 @@ def test_an_application_that_cannot_be_used_is_said_in_one_line(
 ) -> None:
     jml("apps", "test", "wiki").refused("knows no application 'wiki'", "crm")
     config.write_text(CONFIG.format(base_url="http://127.0.0.1:9/scim/v2", dialect="standard"))
-    jml("apps", "test", "crm").refused("127.0.0.1 cannot be reached: connection refused")
+    jml("apps", "test", "crm").refused("127.0.0.1:9 cannot be reached: connection refused")
     config.write_text(config.read_text().replace("allow_private = true", ""))
     jml("apps", "test", "crm").refused("is at a private address", "allow_private")
     config.write_text(CONFIG.format(base_url="https://no-such-host.invalid/scim", dialect="standard"))
-    jml("apps", "test", "crm").refused("no-such-host.invalid cannot be reached", "(DNS)", "check base_url")
+    jml("apps", "test", "crm").refused("no-such-host.invalid:443 cannot be reached", "(DNS)", "check base_url")
     monkeypatch.setenv("CRM_TOKEN", "two\nlines")
     jml("apps", "test", "crm").refused("auth.token_env", "a line break")
     monkeypatch.delenv("CRM_TOKEN")

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.cli.lazy import COMMANDS, load
 from tests.forge import forge
 from tests.unit.cli.conftest import entries
-from tests.unit.cli.console import NOBODY, Jml
+from tests.unit.cli.console import NOBODY, Jml, Result
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "orchestrator.cli"]
@@ -51,7 +51,13 @@ NEED_CONFIG: tuple[Arguments, ...] = (
 )
 _READS_STORE = ("status", "person", "parked", "quarantine", "due", "timers", "notices", "extend", "end")
 NEED_STORE = [one for one in NEED_CONFIG if one[0] in _READS_STORE]
-NEED_KAFKA: tuple[Arguments, ...] = (("lag",), ("topics", "create"), ("topics", "list"), ("events", "send", "-"))
+NEED_KAFKA: tuple[Arguments, ...] = (
+    ("lag",),
+    ("topics", "create"),
+    ("topics", "guard"),
+    ("topics", "list"),
+    ("events", "send", "-"),
+)
 EVENT = b"""\
 {"specversion":"1.0","id":"1","source":"hr/me","type":"jml.worker.joined.v1","time":"2026-03-02T08:15:00Z",\
 "data":{"worker_id":"4711","start_date":"2026-03-16"}}
@@ -86,7 +92,7 @@ def test_a_database_that_is_not_there_is_one_line_and_is_not_made(jml: Jml, comm
 def test_a_database_that_is_down_is_one_line(jml: Jml, command: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JML_STORE__URL", f"postgresql+asyncpg://jml:hunter2@{NOBODY}/jml")
     answer = jml(*command)
-    answer.refused("does not answer", NOBODY)
+    answer.refused("does not answer", NOBODY, "start it, or correct [store] url")
     assert "hunter2" not in answer.err
 
 
@@ -100,7 +106,19 @@ def test_a_database_without_tables_is_one_line(jml: Jml) -> None:
 @pytest.mark.parametrize("command", NEED_KAFKA, ids=" ".join)
 @pytest.mark.usefixtures("configured")
 def test_a_broker_that_is_down_is_one_line(jml: Jml, command: Arguments) -> None:
-    jml(*command, stdin=EVENT).refused(NOBODY)
+    jml(*command, stdin=EVENT).refused(NOBODY, "start it, or correct [kafka] bootstrap")
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_role_that_begins_while_the_broker_is_down_says_one_line_and_leaves_nothing_open() -> None:
+    environment = {**ENVIRONMENT, "JML_OPS__PORT": "0"}  # each serves its health on a port of its own
+    processes = [
+        subprocess.Popen([*COMMAND, "run", role], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for role in ("resolver", "connector", "scheduler", "relay", "notifier")
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        Result(process.returncode, out.decode(), err.decode()).refused(f"Kafka at {NOBODY} does not answer", "start it")
 
 
 @pytest.mark.parametrize("command", NEED_KAFKA, ids=" ".join)

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.adapters import topic_guard
+from orchestrator.adapters.kafka.embedded import EmbeddedBroker
 from orchestrator.adapters.topic_admin import create_topics, list_topics, settings
 from orchestrator.config import KafkaConfig
-from orchestrator.errors import UserError
+from orchestrator.errors import Unreachable, UserError
 from schemas.topics import Topic, topics
-from tests.unit.cli.console import Jml
+from tests.unit.cli.console import NOBODY, Jml
 
 
 def ours() -> list[Topic]:
@@ -58,3 +60,29 @@ def test_the_audit_entries_are_kept_for_ever_in_one_order() -> None:
     (audit,) = (topic for topic in topics(()) if topic.name == "audit.entries")
     assert settings(audit) == {"retention.ms": "-1", "cleanup.policy": "delete"}
     assert audit.partitions == 1
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_broker_that_is_down_cannot_be_guarded(jml: Jml) -> None:
+    jml("topics", "guard").refused(f"Kafka at {NOBODY} does not answer", "start it, or correct [kafka] bootstrap")
+
+
+@pytest.mark.parametrize("command", ["create", "guard"])
+@pytest.mark.usefixtures("configured")
+def test_the_embedded_broker_of_a_running_process_makes_its_topics_by_itself(
+    jml: Jml, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = EmbeddedBroker()
+    broker.start()
+    monkeypatch.setenv("JML_KAFKA__BOOTSTRAP", broker.bootstrap)
+    jml("topics", command).refused(f"Kafka at {broker.bootstrap}", "embedded broker of `jml up`", "makes its topics")
+    broker.stop()
+
+
+def test_a_broker_that_takes_the_request_and_says_nothing_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topic_guard, "TIMEOUT_SECONDS", 1.0)
+    broker = EmbeddedBroker()  # it lacks this request
+    broker.start()
+    with pytest.raises(Unreachable, match=r"does not answer .*start it, or correct"):
+        topic_guard._guard(broker.bootstrap)
+    broker.stop()

@@ -43,3 +43,24 @@ async def test_before_is_what_was_issued_not_what_is_held() -> None:
         ("patch", "active"),
     ]
     assert issued[1]["values"] == {"before": {"title": "x"}, "after": {"title": "boss"}}
+
+
+async def test_a_time_zone_that_nobody_knows_is_told_and_refuses_nothing() -> None:
+    office = Office(None)
+    for misspelt in ("Australia/Melborn", "../etc/passwd", "x" * 300):
+        await office.tell(office.moves("ada", time_zone=misspelt))
+        told = opened(office, "person_resolved")[-1]
+        assert told["details"]["problems"] == ["attributes.time_zone"]
+        (why,) = told["values"]["problems"]
+        assert f"no zone {misspelt!r}; days are counted in UTC" in why
+        assert misspelt not in str(told["details"]), "it is the sender's text"
+    assert office.entries("event_quarantined") == []
+
+
+async def test_a_time_zone_is_a_problem_of_the_event_that_states_it_alone() -> None:
+    office = Office(None)
+    await office.tell(office.moves("ada", time_zone="Australia/Melborn"))
+    await office.tell(office.moves("ada", time_zone="Australia/Melbourne"))
+    await office.tell(office.moves("ada", title="boss"))
+    told = [one["details"].get("problems") for one in office.entries("person_resolved")]
+    assert told == [["attributes.time_zone"], None, None]
