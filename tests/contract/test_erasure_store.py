@@ -84,7 +84,9 @@ async def database(database: Database) -> AsyncIterator[Database]:
                 quarantined(3, None, b'{"data": {"worker_id": "4711"}}'),
                 quarantined(4, b"x", b'{"email": "Ada.Byron@example.com"}', "idp#ada.byron@example.com/8"),
                 quarantined(5, b"4712", b'{"worker_id": "4712", "start_date": 4711}'),
-                quarantined(6, b"47110", b'{"worker_id": "47110"}'),
+                quarantined(6, b"47110", b'{"worker_id": "47110"}', "hr#47110/8/bob@example.com"),
+                quarantined(7, None, b"\xff", "hr#4711/9"),
+                quarantined(8, None, b"\xff", "hr#ada.byron@example.com/9"),
             ],
         )
         await transaction.save(changes, now=NOW)
@@ -137,7 +139,7 @@ async def test_nothing_of_the_person_is_left_in_any_table(database: Database) ->
     assert [row[0] for row in after["timer"]] == ["4712"]
     assert sorted(row[2] for row in after["quarantined"]) == [5, 6]
     assert sorted(row[0] for row in after["inbox"]) == ["hr#4712/hired", "hr#4712/moved-from-4711", "hr#batch-7"]
-    assert done.rows == {"person": 1, "account": 2, "timer": 1, "quarantined": 4, "inbox": 4}
+    assert done.rows == {"person": 1, "account": 2, "timer": 1, "quarantined": 6, "inbox": 4}
 
 
 async def test_the_key_and_the_link_are_gone_and_the_entries_stay(database: Database) -> None:

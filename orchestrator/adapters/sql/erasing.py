@@ -30,7 +30,7 @@ from orchestrator.adapters.sql.tables import (
     timer,
 )
 from orchestrator.domain.person import Person
-from orchestrator.domain.sealing import Subject
+from orchestrator.domain.sealing import Subject, anonymous
 from orchestrator.ports import AccountView, ErasureCase
 from schemas.envelope import Message
 
@@ -118,7 +118,12 @@ class SqlErasureTransaction:
         columns = (quarantined.c.topic, quarantined.c.partition, quarantined.c.offset)
         select = sa.select(*columns, quarantined.c.event_id, quarantined.c.key, quarantined.c.value)
         async with self._connection.stream(select) as rows:
-            found = [row async for row in rows if _is_about(case.person.id, addresses, row.key, row.value)]
+            found = [
+                row
+                async for row in rows
+                if _is_about(case.person.id, addresses, row.key, row.value)
+                or _names(row.event_id or "", case.person.id, addresses)
+            ]
         for row in found:
             same = (column == value for column, value in zip(columns, row[:3], strict=True))
             await self._connection.execute(sa.delete(quarantined).where(*same))
@@ -155,6 +160,12 @@ def _is_about(person_id: str, addresses: Sequence[bytes], key: bytes | None, val
     except orjson.JSONDecodeError:
         return False
     return person_id in _ids(body)
+
+
+def _names(event_id: str, person_id: str, addresses: Sequence[bytes]) -> bool:
+    """Whether a source has built the id of an event from the person's."""
+    without = event_id.replace("@", " ")  # whoever else's address stands there
+    return anonymous(without, person_id, "") != without or any(one.decode() in event_id for one in addresses)
 
 
 def _ids(body: Any) -> list[Any]:
