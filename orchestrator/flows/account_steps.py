@@ -199,7 +199,7 @@ class Steps:
             if answer is not None and answer.status == 409:
                 raise Rejected("the application refuses to deactivate the account (409)")
             if answer is not None and answer.status == 404 and not certain:
-                self._gone_by_now(call)
+                remote.gone()  # the change before this one worked
             elif answer is not None and answer.status == 404:
                 await self._missed(call)
             elif answer is not None:
@@ -245,7 +245,9 @@ class Steps:
             if answer.status == 409:
                 raise Rejected("the application refuses to delete the account (409)")
             if answer.status == 404 and accepted:
-                self._gone_by_now(call)
+                remote.gone()  # the deletion before this one worked, and the read after it was behind
+                if certain:  # unless the 404 was the route's, and the deletion had no effect: one more look says
+                    call.recheck_at = self._clock.now() + OPEN_INTENT
                 break
             if answer.status == 404:
                 await self._missed(call)
@@ -328,12 +330,6 @@ class Steps:
         elif takes_access(call.account.state):
             # It was there when we looked last. Should all of this have come from a replica that is behind, it is again.
             call.recheck_at = self._clock.now() + OPEN_INTENT
-
-    def _gone_by_now(self, call: Call) -> None:
-        """The change before this one worked, and the read after it was behind; unless the 404 was the route's, and the
-        change had no effect: one more look says."""
-        call.remote.gone()
-        call.recheck_at = self._clock.now() + OPEN_INTENT
 
     async def _look_anew(self, call: Call) -> bool:
         """Before a change, or after one that was not done; False where what it shows is not believed. A look that
