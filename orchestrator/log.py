@@ -11,6 +11,9 @@ from typing import Any, TextIO
 
 import structlog
 
+SELDOM_SECONDS = 30.0
+MOST_SAID = 1000
+
 ALLOWED = frozenset(
     {
         "accounts",
@@ -62,9 +65,31 @@ def configure(level: str = "info", stream: TextIO | None = None, *, json: bool =
         cache_logger_on_first_use=False,
     )
     # Libraries log through the standard module: their warnings matter, their chatter does not.
-    logging.basicConfig(level=logging.WARNING, stream=stream or sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(Seldom())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(levelname)s %(name)s %(message)s")
     for noisy in ("aiokafka", "apscheduler", "cel", "httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+class Seldom(logging.Filter):
+    """What a library says again and again is passed on twice a minute: a client whose broker is down says it many times
+    a second, and hides what the operator should read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter`. The same is what has the same text before its values are put in."""
+        what = record.name, str(record.msg)
+        said = self._said.get(what)
+        if said is not None and 0 <= record.created - said < SELDOM_SECONDS:
+            return False
+        if len(self._said) >= MOST_SAID:  # texts that are put together before they are logged
+            self._said.clear()
+        self._said[what] = record.created
+        return True
 
 
 def allow(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
