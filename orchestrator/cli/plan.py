@@ -132,7 +132,6 @@ def _show_replayed(found: Replayed, since: datetime, limit: int, *, as_json: boo
                 "events": found.events,
                 "unreadable": found.unreadable,
                 "unaddressed": found.unaddressed,
-                "backdated": found.backdated,
                 "present": totals_document(found.present),
                 "candidate": totals_document(found.candidate),
                 "differing_persons": len(found.differing),
@@ -163,11 +162,6 @@ def _show_replayed(found: Replayed, since: datetime, limit: int, *, as_json: boo
     if found.unreadable or found.unaddressed:
         print_line(
             f"left out: {counted(found.unreadable, 'event')} nobody can read, {found.unaddressed} that lead to nobody"
-        )
-    if found.backdated:
-        print_line(
-            f"{counted(found.backdated, 'event')} stated before then and received since: what they say counts as known "
-            "at the beginning, so no command follows from them; begin earlier to see what they bring"
         )
 
 

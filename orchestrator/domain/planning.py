@@ -3,7 +3,7 @@
 Both ask the resolver's own decision, so a plan cannot differ from what happens later.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -63,27 +63,34 @@ def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str
     return {path: (back.get(path), forth.get(path)) for path in sorted({*forth, *back})}
 
 
-def as_it_was(person: Person, since: datetime) -> Person:
-    """The person without what was stated at `since` or later, as far as the record knows.
+def as_it_was(person: Person, since: datetime, told: Collection[str] = ()) -> Person:
+    """The person without what was stated at `since` or later, or by one of the events `told`, which may be backdated,
+    as far as the record knows.
 
     Of an engagement only the latest statement of each fact is kept: an end that was stated anew since then counts as
     open before, a start and a kind as the same.
     """
+
+    def known(stated: datetime, event_id: str) -> bool:
+        return stated < since and event_id not in told
+
     return Person(
         person.id,
-        History(tuple(one for one in person.history.statements if one.stated < since)),
-        {one.id: _engagement(one, since) for one in person.engagements.values()},
-        tuple(fact for fact in person.ends if fact.stated < since),
-        tuple(one for one in person.contracts if one.place[0] < since),
-        {key: fact for key, fact in person.entitlements.items() if fact.stated < since},
-        {event: one for event, one in person.withdrawn.items() if one.stated < since},
-        identities={app: fact for app, fact in person.identities.items() if fact.stated < since},
+        History(tuple(one for one in person.history.statements if known(one.stated, one.event_id))),
+        {one.id: _engagement(one, known) for one in person.engagements.values()},
+        tuple(fact for fact in person.ends if known(fact.stated, fact.event_id)),
+        tuple(one for one in person.contracts if known(*one.place)),
+        {key: fact for key, fact in person.entitlements.items() if known(fact.stated, fact.event_id)},
+        {event: one for event, one in person.withdrawn.items() if known(one.stated, one.event_id)},
+        identities={app: fact for app, fact in person.identities.items() if known(fact.stated, fact.event_id)},
     )
 
 
-def _engagement(engagement: Engagement, since: datetime) -> Engagement:
+def _engagement(engagement: Engagement, known: Callable[[datetime, str], bool]) -> Engagement:
     kept: dict[str, Any] = {
-        name: fact if fact.stated < since else Stated(fact.value if name in ("start", "kind") else None, EARLIEST)
+        name: fact
+        if known(fact.stated, fact.event_id)
+        else Stated(fact.value if name in ("start", "kind") else None, EARLIEST)
         for name, fact in engagement._asdict().items()
         if isinstance(fact, Stated)
     }

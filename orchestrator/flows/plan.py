@@ -80,9 +80,6 @@ class Replayed:
     unreadable: int = 0
     unaddressed: int = 0
     """Events of an identity provider whose e-mail address leads to nobody, or to several."""
-    backdated: int = 0
-    """Events that were stated before the replay begins: what they say counts as known from its beginning on, so they
-    bring no command under either policy."""
     present: Totals = field(default_factory=Totals)
     candidate: Totals = field(default_factory=Totals)
     differing: list[Differing] = field(default_factory=list)
@@ -102,10 +99,10 @@ async def replay(
     """
     replayed = Replayed()
     told = await _by_person(records, store, now, replayed)
-    replayed.backdated = sum(one.envelope.time < since for events in told.values() for _, one in events)
     known = {person.id: person for person, _ in await store.named(list(told))}
     for person_id in sorted(told):
-        then = as_it_was(known.get(person_id) or Person(person_id), since)
+        keys = {incoming.envelope.key for _, incoming in told[person_id]}
+        then = as_it_was(known.get(person_id) or Person(person_id), since, keys)
         lives = [Rehearsal(then, policy, since) for policy in (present, candidate)]
         for life in lives:
             for arrived, incoming in told[person_id]:

@@ -98,6 +98,7 @@ async def test_an_application_that_wants_if_match_with_every_change_gets_it(data
     insists = Habits("insists", "", etags=True, insists=True)
     async with connected(database, insists, discover=False) as (application, connector):
         await connector.converge("ada", groups=["staff"])
+        assert is_applied(await connector.office.progress("ada"), 1), "the group's change was told it"
         await connector.converge("ada", groups=["staff", "leads"], title="Manager")
         user = await application.user("ada")
         assert user is not None
@@ -111,6 +112,15 @@ async def test_an_application_that_wants_if_match_with_every_change_gets_it(data
         assert await application.active("ada") is False
         await connector.converge("bea", state="absent")
         assert await application.user("bea") is None
+
+
+async def test_a_change_of_an_account_is_told_of_if_match_as_well(database: Database) -> None:
+    insists = Habits("insists", "", etags=True, insists=True)
+    async with connected(database, insists, discover=False) as (application, connector):
+        await connector.converge("ada")
+        await connector.converge("ada", title="Manager")
+        assert [call.method for call in application.calls][-3:] == ["PATCH", "GET", "PATCH"]
+        assert is_applied(await connector.office.progress("ada"), 2)
 
 
 async def test_an_application_that_wants_if_match_and_shows_no_version_is_no_endless_loop(database: Database) -> None:

@@ -78,3 +78,15 @@ def test_what_was_stated_since_then_is_taken_back() -> None:
     story.tell(named, then)
     [engagement] = as_it_was(story.person, then).engagements.values()
     assert (engagement.start.value, engagement.contract_end.value) == (date(2026, 1, 1), None)
+
+
+def test_what_is_to_be_told_again_is_not_known_before_even_where_it_is_backdated() -> None:
+    story = Story(policy(app()))
+    story.tell(HIRE, START)
+    before = story.person
+    story.tell(WorkerMoved(worker_id="w1", attributes=WorkerAttributes(title="Lead")), START + DAY)
+    told = {one.event_id for one in story.person.history.statements} - {
+        one.event_id for one in before.history.statements
+    }
+    assert as_it_was(story.person, START + 2 * DAY, told) == before._replace(decision=None)
+    assert as_it_was(story.person, START + 2 * DAY).history == story.person.history

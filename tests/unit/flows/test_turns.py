@@ -119,6 +119,23 @@ async def test_whoever_has_to_hurry_goes_ahead_from_where_it_stands() -> None:
     assert turns.under_way == 0
 
 
+async def test_whoever_has_to_hurry_takes_none_of_the_slots_of_the_others() -> None:
+    turns, served = Turns(8), list[str]()
+    turns.make_way(True)
+    held = [await turns.take(urgent=False), await turns.take(urgent=False)]
+    hurried = turns.line_up(CallKind.READ, urgent=False, whom=("a",))
+    waiting = asyncio.create_task(in_line(turns, served, "joiner"))
+    await rounds()
+    turns.hurry({"a"})
+    assert await turns.granted(hurried)
+    turns.end(held.pop())
+    await rounds()
+    assert served == ["joiner"], "two of eight slots are theirs, whoever hurries"
+    for turn in (*held, hurried, waiting.result()):
+        turns.end(turn)
+    assert turns.under_way == 0
+
+
 async def test_one_slot_is_enough_to_go_on_while_somebody_leaves() -> None:
     turns = Turns(1)
     turns.make_way(True)
